@@ -1,0 +1,1 @@
+"""Accounting: the log counted again, beside the workers that count it."""

@@ -1,0 +1,1 @@
+"""The commands: one file each, and the only place where objects are put together."""

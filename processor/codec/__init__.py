@@ -1,0 +1,1 @@
+"""One finished call as bytes, and back."""

@@ -1,0 +1,189 @@
+"""uvicorn as this door needs it: an order of stopping that loses no request, and limits on what comes before a body."""
+
+import asyncio
+import ipaddress
+import math
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from processor.admin import cannot_listen
+from processor.config import PREFIX, Ingest, split_listen
+from processor.deadline import Clock
+from processor.errors import ExitCode, Stop
+from processor.ingest.app import Door
+from processor.ingest.body import CLOSING_READ_TIMEOUT_S, LINGER_S
+from processor.ingest.room import EXCESS
+
+log = structlog.get_logger(__name__)
+
+KEEP_ALIVE_S: Final = 75  # longer than the 60 s of common proxies, which would otherwise meet closed connections
+HEAD_TIMEOUT_S: Final = 10
+HEAD_LIMIT_BYTES: Final = 64 * 1024
+BACKLOG: Final = 2048
+
+
+def bind(listen: str) -> socket.socket:
+    """A listening socket; `Stop` (DEPENDENCY) if the port is taken."""
+    host, port = split_listen(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise Stop(ExitCode.DEPENDENCY, cannot_listen(listen, error, f"{PREFIX}INGEST__LISTEN")) from None
+
+
+def refuse_open_door(ingest: Ingest) -> None:
+    """Without keys anybody who reaches the door may post: so only this machine does, unless the operator insists."""
+    if ingest.keys_file is not None or ingest.auth_disabled or _is_loopback(ingest.listen):
+        return
+    raise Stop(
+        ExitCode.USAGE,
+        f"{PREFIX}INGEST__LISTEN is {ingest.listen}, beyond this machine, and nobody would be asked for credentials: "
+        f"set {PREFIX}INGEST__KEYS_FILE (`call-processor keys new` makes a key), listen on 127.0.0.1, or set "
+        f"{PREFIX}INGEST__AUTH_DISABLED=true if something in front of it asks",
+    )
+
+
+def warn_of_plain_http(ingest: Ingest) -> None:
+    if ingest.tls_cert_file is None and not _is_loopback(ingest.listen):
+        log.warning(
+            f"the door speaks plain HTTP beyond this machine: keys and calls can be read on their way; set "
+            f"{PREFIX}INGEST__TLS_CERT_FILE and _KEY_FILE, unless TLS ends in front of it, in a network that you trust",
+            listen=ingest.listen,
+        )
+
+
+def _is_loopback(listen: str) -> bool:
+    host, _ = split_listen(listen)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class DoorServer(uvicorn.Server):
+    """SIGTERM or SIGINT: `stopping` at once, so that readiness ends; after `shutdown_wait_s` nothing new is accepted;
+    what is in flight is answered; `run` returns. A second SIGINT does not wait.
+
+    `room`: connections at a time; who comes then is told to come again, and those that are there are served. `tls`:
+    what to listen with; absent: HTTP.
+    """
+
+    def __init__(
+        self, door: Door, settings: Ingest, room: int, tls: ssl.SSLContext | None = None, clock: Clock = time.monotonic
+    ) -> None:
+        protocol: Any = partial(DoorProtocol, room=room, turn_away=door.turn_away)
+        super().__init__(
+            uvicorn.Config(
+                _as_asgi(door),
+                loop="uvloop", http=protocol, ws="none", lifespan="off", interface="asgi3",
+                ssl_context_factory=None if tls is None else lambda *_: tls,
+                log_config=None, access_log=False, proxy_headers=False, server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=math.ceil(settings.ack_timeout_s + CLOSING_READ_TIMEOUT_S),
+            )
+        )  # fmt: skip
+        self._door = door
+        self._shutdown_wait_s = settings.shutdown_wait_s
+        self._clock = clock
+        self._stop_asked_s: float | None = None
+        self._ticked_s = clock()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop_asked_s is not None
+
+    def seconds_since_tick(self) -> float:
+        """How long the event loop has not turned; 0.1 when all is well."""
+        return self._clock() - self._ticked_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn would stop accepting at once, and die of the signal in the end instead of returning."""
+        if self._stop_asked_s is None:
+            self._stop_asked_s = self._clock()
+        else:
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT
+
+    async def on_tick(self, counter: int) -> bool:
+        self._ticked_s = self._clock()
+        if self._stop_asked_s is not None and self._ticked_s - self._stop_asked_s >= self._shutdown_wait_s:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._door.close()
+        await super().shutdown(sockets)
+
+
+def _as_asgi(door: Door) -> Callable[..., object]:
+    return door
+
+
+class DoorProtocol(HttpToolsProtocol):
+    """httptools has neither a limit nor a deadline for the head of a request, uvicorn none for the first one.
+
+    uvicorn's own limit of connections would, when it is reached, refuse the requests of those that are there, too.
+    """
+
+    def __init__(self, *args: Any, room: int, turn_away: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._room = room
+        self._turn_away = turn_away
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        excess = len(self.connections) - self._room
+        if excess > EXCESS:
+            transport.abort()
+        elif excess > 0:
+            self.app = self._turn_away
+            self.loop.call_later(LINGER_S, transport.abort)
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_of_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self._refuse_head()
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
+
+    _in_head = False
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._end_of_head()
+        super().on_headers_complete()
+
+    def _end_of_head(self) -> None:
+        self._in_head = False
+        self._head_bytes = 0
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse_head(self) -> None:
+        self._end_of_head()
+        self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()

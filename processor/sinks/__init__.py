@@ -1,0 +1,1 @@
+"""Where totals are kept, together with the offsets that they include."""

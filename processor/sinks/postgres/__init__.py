@@ -1,0 +1,1 @@
+"""Totals, dedupe keys and checkpoints in one PostgreSQL transaction."""

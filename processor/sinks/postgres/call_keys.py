@@ -1,0 +1,160 @@
+"""The dedupe keys of a batch, as columns: what a call is known by, whatever else is said of it.
+
+Key of a timed id (UUIDv7): its 48 bits of milliseconds, then 80 bits of a keyed BLAKE2b over project_id, NUL, id.
+Any other id: 128 bits of the same hash. `ended_at` is no part of the key: a repeat with another `ended_at` is a repeat.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from processor.calls import id_time_ms
+from processor.counting.totals import UNTIMED, US_PER_HOUR, Calls
+from processor.limits import WORKER_AHEAD_HOURS
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+EPOCH: Final = dt.date(1970, 1, 1)
+_MS_PER_DAY: Final = 86_400_000
+_PG_EPOCH_DAY: Final = (dt.date(2000, 1, 1) - EPOCH).days  # PostgreSQL's dates count from 2000
+
+KEY_BYTES: Final = 16
+_TIME_BYTES: Final = 6
+
+# One row of COPY's binary format: six fields, each with its length before it.
+_FIELDS: Final = ("call_key", "content_hash", "record_offset", "partition", "day", "position")
+_TYPES: Final = (f"V{KEY_BYTES}", ">i8", ">i8", ">i4", ">i4", ">i4")
+_ROW: Final = np.dtype(
+    [("fields", ">i2")]
+    + [part for name, type_ in zip(_FIELDS, _TYPES, strict=True) for part in ((f"{name}_bytes", ">i4"), (name, type_))]
+)
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
+_COPY_TRAILER: Final = b"\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Positions in a batch: calls that repeat an earlier one, and those among them whose counted fields differ."""
+
+    duplicates: set[int]
+    conflicts: set[int]
+
+
+@dataclass(frozen=True, slots=True)
+class StagedKeys:
+    """The first call of each key in a batch, as COPY's content, and what the batch itself shows of repeats."""
+
+    content_hashes: Sequence[int]  # of all calls, by position
+    timed: bytes  # COPY's content, in the order of the keys; empty: there is none
+    untimed: bytes
+    timed_days: frozenset[int]  # days since 1970
+    firsts: Ints  # positions of those that are staged
+    oldest_days: Ints  # of each first: the day since 1970 where a key of an earlier copy may lie
+    first_of: Mapping[int, int]  # position of a repeat: of its first in this batch
+
+    def older_than(self, floor: int) -> list[int]:
+        """Positions of the calls of which an earlier copy may have had its key on a day below this one."""
+        positions: list[int] = self.firsts[self.oldest_days < floor].tolist()
+        return sorted(positions)
+
+    def repeats(self, counted_before: Mapping[int, int | None]) -> Repeats:
+        """`counted_before`: by position of a first, the content hash of the call that was counted (None: unknown)."""
+        duplicates = {*counted_before, *self.first_of}
+        conflicts = {at for at in duplicates if self._winner(at, counted_before) not in (None, self.content_hashes[at])}
+        return Repeats(duplicates, conflicts)
+
+    def _winner(self, position: int, counted_before: Mapping[int, int | None]) -> int | None:
+        first = self.first_of.get(position, position)
+        return counted_before.get(first, self.content_hashes[first])
+
+
+def stage(seed: bytes, calls: Calls) -> StagedKeys:
+    """Pure. Of calls with the same key the first wins."""
+    times_ms = np.asarray(calls.id_times_ms, np.int64)
+    keys = _keys(seed, calls.identities, times_ms)
+    high, low = keys.view(">u8").astype(np.uint64).T
+    order = np.lexsort((low, high))  # stable: of equal keys the first call comes first
+    is_first = np.ones(len(order), np.bool_)
+    is_first[1:] = (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]])
+    firsts, winner = order[is_first], np.cumsum(is_first) - 1
+    rows = _rows(keys, calls, firsts)
+    is_timed = times_ms[firsts] != UNTIMED
+    days = times_ms[firsts] // _MS_PER_DAY
+    return StagedKeys(
+        calls.content_hashes,
+        timed=_copied(rows[is_timed]),
+        untimed=_copied(rows[~is_timed]),
+        timed_days=frozenset(np.unique(days[is_timed]).tolist()),
+        firsts=firsts,
+        oldest_days=np.where(is_timed, days, _oldest_day_of_end(np.asarray(calls.ended_at_us, np.int64)[firsts])),
+        first_of=dict(zip(order[~is_first].tolist(), firsts[winner[~is_first]].tolist(), strict=True)),
+    )
+
+
+def _keys(seed: bytes, identities: Sequence[tuple[str, str]], times_ms: Ints) -> Bytes:
+    """`call_key` of each: (calls, KEY_BYTES)."""
+    keys = np.empty((len(identities), KEY_BYTES), np.uint8)
+    (timed,), (untimed,) = np.nonzero(times_ms != UNTIMED), np.nonzero(times_ms == UNTIMED)
+    for chosen, digest_from in ((timed, _TIME_BYTES), (untimed, 0)):
+        of = identities if len(chosen) == len(identities) else [identities[at] for at in chosen.tolist()]
+        size = KEY_BYTES - digest_from
+        digests = b"".join(_digests(hashlib.blake2b(digest_size=size, key=seed), of)) if len(chosen) else b""
+        keys[chosen, digest_from:] = np.frombuffer(digests, np.uint8).reshape(-1, size)
+    keys[timed, :_TIME_BYTES] = times_ms[timed].astype(">i8").view(np.uint8).reshape(-1, 8)[:, -_TIME_BYTES:]
+    return keys
+
+
+def _digests(keyed: "hashlib.blake2b", identities: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+    """What a project's calls have in common is hashed once."""
+    begun: dict[str, hashlib.blake2b] = {}
+    for project_id, call_id in identities:
+        common = begun.get(project_id)
+        if common is None:
+            begun[project_id] = common = keyed.copy()
+            common.update(f"{project_id}\0".encode())
+        digest = common.copy()
+        digest.update(call_id.encode())
+        yield digest.digest()
+
+
+def _rows(keys: Bytes, calls: Calls, positions: Ints) -> Any:
+    rows = np.empty(len(positions), _ROW)
+    rows["fields"] = len(_FIELDS)
+    for name in _FIELDS:
+        rows[f"{name}_bytes"] = _ROW[name].itemsize
+    rows["call_key"] = keys[positions].view(f"V{KEY_BYTES}")[:, 0]
+    rows["content_hash"] = np.asarray(calls.content_hashes, np.int64)[positions]
+    rows["record_offset"] = np.asarray(calls.offsets, np.int64)[positions]
+    rows["partition"] = np.asarray(calls.partitions, np.int64)[positions]
+    rows["day"] = np.asarray(calls.record_times_ms, np.int64)[positions] // _MS_PER_DAY - _PG_EPOCH_DAY
+    rows["position"] = positions
+    return rows
+
+
+def _copied(rows: Any) -> bytes:
+    return _COPY_HEADER + rows.tobytes() + _COPY_TRAILER if len(rows) else b""
+
+
+def call_key(seed: bytes, project_id: str, call_id: str) -> tuple[bytes, int | None]:
+    """16 bytes, and the day since 1970 of a timed id (None: untimed)."""
+    text = f"{project_id}\0{call_id}".encode()
+    time_ms = id_time_ms(call_id)
+    if time_ms is None:
+        return hashlib.blake2b(text, digest_size=KEY_BYTES, key=seed).digest(), None
+    digest = hashlib.blake2b(text, digest_size=KEY_BYTES - _TIME_BYTES, key=seed).digest()
+    return time_ms.to_bytes(_TIME_BYTES, "big") + digest, time_ms // _MS_PER_DAY
+
+
+def oldest_day(key_day: int | None, ended_at_us: int) -> int:
+    """The first day since 1970 under which a key of this call can stand: that of its id, or else of its first record,
+    which may be so much older than the call's end."""
+    return key_day if key_day is not None else int(_oldest_day_of_end(ended_at_us))
+
+
+def _oldest_day_of_end(ended_at_us: Any) -> Any:
+    return (ended_at_us // US_PER_HOUR - WORKER_AHEAD_HOURS) // 24

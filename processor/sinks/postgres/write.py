@@ -1,0 +1,130 @@
+"""The sink in PostgreSQL: one transaction for a batch's dedupe keys, totals and checkpoints.
+
+1. COPY the keys into a staging table                   no lock that anybody waits for
+2. lock the checkpoints' rows, in order of partition    another epoch or offset: `Fenced`, nothing is written
+3. insert the keys that are new, sorted                 the others are repeats; below the floor: `Forgotten`
+4. add the totals of the new calls, sorted
+5. move the checkpoints
+6. COMMIT
+"""
+
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+
+from processor.calls import USAGE_FIELDS
+from processor.counting.totals import Key, Totals
+from processor.deadline import Deadline
+from processor.sinks.base import Batch, Breaker, Checkpoint, LogIdentity, TakeOver, advanced
+from processor.sinks.postgres.call_keys import stage
+from processor.sinks.postgres.checkpoints import Checkpoints
+from processor.sinks.postgres.connection import Connection, connect, translated_errors
+from processor.sinks.postgres.dedupe import Dedupe
+from processor.sinks.postgres.migrate import check_migrated
+
+
+class PostgresSink:
+    """`folding`: makes what is entered while calls are folded to totals, for who wants to know how long that takes."""
+
+    def __init__(
+        self,
+        dsn: Callable[[], str],
+        log: LogIdentity,
+        folding: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        self._dsn = dsn  # asked at every connection: a rotated secret is seen
+        self._folding = folding
+        self._checkpoints = Checkpoints(log)
+        self._epochs: dict[int, int] = {}  # of the partitions that this process took
+        self._connection: Connection | None = None
+        self._dedupe: Dedupe | None = None
+        self._seed = b""  # of the keys' hash; read with each session
+
+    def take(self, wishes: Collection[TakeOver], deadline: Deadline) -> dict[int, Checkpoint]:
+        with translated_errors():
+            connection, _ = self._connected(deadline)
+            self._checkpoints.check_identity(connection)
+            taken = {}
+            for wish in sorted(wishes, key=lambda wish: wish.partition):
+                taken[wish.partition] = self._checkpoints.take(connection, wish, deadline)
+                self._epochs[wish.partition] = taken[wish.partition].epoch
+            self._checkpoints.check_identity(connection)  # two that begin on empty tables at once see each other here
+            return taken
+
+    def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
+        with translated_errors():
+            connection, dedupe = self._connected(deadline)
+            staged = stage(self._seed, batch.calls)
+            dedupe.create_missing_days(connection, staged)
+            with connection.transaction():
+                dedupe.copy(connection, staged)
+                stored = self._checkpoints.lock(connection, batch)
+                repeats = dedupe.insert(connection, staged)
+                with self._folding():
+                    totals = batch.calls.fold(left_out=repeats.duplicates)
+                _add_totals(connection, totals)
+                moved = advanced(stored, batch, repeats.duplicates, repeats.conflicts)
+                self._checkpoints.advance(connection, moved)
+            return moved
+
+    def read(self, partitions: Collection[int], deadline: Deadline) -> dict[int, Checkpoint | None]:
+        with translated_errors():
+            connection, _ = self._connected(deadline)
+            return self._checkpoints.read(connection, partitions)
+
+    def trip(self, partition: int, epoch: int, breaker: Breaker, deadline: Deadline) -> None:
+        with translated_errors():
+            connection, _ = self._connected(deadline)
+            self._checkpoints.trip(connection, partition, epoch, breaker)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _connected(self, deadline: Deadline) -> tuple[Connection, Dedupe]:
+        """The session, with this deadline; a new one where the old one is broken or was left in a transaction."""
+        if self._connection is not None and self._dedupe is not None and _usable(self._connection):
+            self._connection.deadline = deadline
+            return self._connection, self._dedupe
+        self.close()
+        self._dedupe = None
+        self._connection = connection = connect(self._dsn(), deadline)
+        check_migrated(connection)
+        self._checkpoints.check_identity(connection)
+        self._checkpoints.register(connection, self._epochs)
+        (self._seed,) = connection.execute("SELECT hash_seed FROM installation").fetchone() or (b"",)
+        dedupe = Dedupe()
+        dedupe.prepare(connection)
+        self._dedupe = dedupe
+        return connection, dedupe
+
+
+def _usable(connection: Connection) -> bool:
+    return not connection.closed and connection.info.transaction_status.name == "IDLE"
+
+
+def _add_totals(connection: Connection, totals: Totals) -> None:
+    _upsert(connection, "usage_totals", "model", ("calls", *USAGE_FIELDS), totals.usage)
+    _upsert(connection, "status_totals", "status", ("count",), {k: (n,) for k, n in totals.statuses.items()})
+    _upsert(connection, "outcome_totals", "outcome", ("calls",), {k: (n,) for k, n in totals.outcomes.items()})
+
+
+def _upsert(
+    connection: Connection, table: str, name: str, numbers: tuple[str, ...], deltas: dict[Key, tuple[int, ...]]
+) -> None:
+    """Add deltas to their rows, in the order of the keys: two workers lock common rows in one order."""
+    if not deltas:
+        return
+    keys = sorted(deltas)  # by code points: the order of UTF-8 bytes, as the tables' collation
+    columns = [[key[part] for key in keys] for part in range(4)]
+    columns += [[deltas[key][number] for key in keys] for number in range(len(numbers))]
+    types = ["text[]", "bigint[]", "text[]", "text[]"] + ["bigint[]"] * len(numbers)
+    added = ", ".join(f"{number} = {table}.{number} + excluded.{number}" for number in numbers)
+    connection.execute(
+        f"INSERT INTO {table} (project_id, hour, {name}, call_kind, {', '.join(numbers)})"
+        f" SELECT project_id, to_timestamp(hour * 3600), {name}, call_kind, {', '.join(numbers)}"
+        f" FROM unnest({', '.join(f'%s::{kind}' for kind in types)})"
+        f" AS delta(project_id, hour, {name}, call_kind, {', '.join(numbers)})"
+        f" ON CONFLICT (project_id, hour, {name}, call_kind) DO UPDATE"
+        f" SET {added}, updated_at = now()",
+        columns,
+    )
