@@ -10,6 +10,7 @@ import pytest
 from tests.parallel import Runs, selected_runs
 from tests.stack import Installation, Servers, embedded_servers, installed
 
+pytest_plugins = ["tests.late"]
 pytest.register_assert_rewrite("tests.laws")  # what differs is shown
 
 

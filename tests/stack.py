@@ -35,11 +35,16 @@ START_TIMEOUT_S = 20.0
 LOOK_EVERY_S = 0.03
 
 
+class Late(AssertionError):
+    """What was waited for did not come in time."""
+
+
 def wait_until(condition: Callable[[], object], *, within_s: float, what: str) -> None:
-    """Look again and again, until `condition` holds; AssertionError that names `what` when the time is over."""
+    """Look again and again, until `condition` holds; Late that names `what` when the time is over."""
     deadline = Deadline.after(within_s)
     while not condition():
-        assert not deadline.passed(), f"after {within_s} s still not: {what}"
+        if deadline.passed():
+            raise Late(f"after {within_s} s still not: {what}")
         time.sleep(LOOK_EVERY_S)
 
 
@@ -188,7 +193,8 @@ class Installation:
         deadline = Deadline.after(10)
         try:
             while not (ends := _end_offsets(consumer, topic)):
-                assert not deadline.passed(), f"nobody tells the end of {topic}"
+                if deadline.passed():
+                    raise Late(f"nobody tells the end of {topic}")
                 time.sleep(LOOK_EVERY_S)
             return ends
         finally:
@@ -199,7 +205,8 @@ class Installation:
         ends = self.end_offsets(self.topic)
         deadline = Deadline.after(within_s)
         while any((counted := self.next_offsets()).get(partition, 0) < end for partition, end in ends.items()):
-            assert not deadline.passed(), f"after {within_s} s the log ends at {ends}, counted up to {counted}"
+            if deadline.passed():
+                raise Late(f"after {within_s} s the log ends at {ends}, counted up to {counted}")
             time.sleep(LOOK_EVERY_S)
         return stored.counters(self.dsn, self.topic)
 
@@ -238,7 +245,8 @@ class Installation:
             consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
             deadline = Deadline.after(10)
             while len(records) < sum(ends.values()):
-                assert not deadline.passed(), f"{len(records)} of {sum(ends.values())} records of {topic}"
+                if deadline.passed():
+                    raise Late(f"{len(records)} of {sum(ends.values())} records of {topic}")
                 records += consumer.consume(1000, 0.1)
         finally:
             consumer.close()

@@ -17,7 +17,7 @@ from tests.laws import assert_each_call_counted_once
 from tests.parallel import Run, Runs, selected_runs, under_both_protocols
 from tests.produce import Calls, streaming
 from tests.proxy import Proxy
-from tests.stack import LOOK_EVERY_S, PARTITIONS, Installation, Process, Servers, wait_until, wait_until_ready
+from tests.stack import LOOK_EVERY_S, PARTITIONS, Installation, Late, Process, Servers, wait_until, wait_until_ready
 
 pytestmark = pytest.mark.stack
 ALL: Final = set(range(PARTITIONS))
@@ -159,7 +159,8 @@ def wait_until_assigned(sizes: Mapping[Process, int]) -> None:
     deadline = Deadline.after(PATIENCE_S)
     while [len(assigned(worker)) for worker in sizes] != [*sizes.values()]:
         found = {worker.name: assigned(worker) for worker in sizes}
-        assert not deadline.passed(), f"after {PATIENCE_S} s {found} are assigned, not {[*sizes.values()]}"
+        if deadline.passed():
+            raise Late(f"after {PATIENCE_S} s {found} are assigned, not {[*sizes.values()]}")
         time.sleep(LOOK_EVERY_S)
 
 
