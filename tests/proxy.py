@@ -46,7 +46,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.cut()
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -74,6 +74,14 @@ class Proxy:
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+
+    async def _end(self) -> None:
+        """Also of connections that were on their way in."""
+        await self._cut()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        for _ in range(2):  # what was reset is closed in the loop's next turn
+            await asyncio.sleep(0)
 
     async def _hang(self) -> None:
         self._forwarding.clear()

@@ -48,6 +48,12 @@ def wait_until(condition: Callable[[], object], *, within_s: float, what: str) -
         time.sleep(LOOK_EVERY_S)
 
 
+def assert_in_time(took_s: float, within_s: float) -> None:
+    """Late, if it took longer."""
+    if took_s > within_s:
+        raise Late(f"it took {took_s:.2f} s, not {within_s:g} s at most")
+
+
 @dataclass(frozen=True, slots=True)
 class Servers:
     bootstrap_servers: str

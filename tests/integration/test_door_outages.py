@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import quantiles
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -32,7 +33,7 @@ from processor.kafka.topics import MIB, Topics, TopicSpec
 from tests.fuzz.campaign import rss
 from tests.group import metric
 from tests.posting import Answer, Client, Load, post, published, wait_until_it_answers
-from tests.stack import Installation, Process, Servers, http_status, wait_until, wait_until_ready
+from tests.stack import Installation, Process, Servers, assert_in_time, http_status, wait_until, wait_until_ready
 
 pytestmark = pytest.mark.stack
 
@@ -93,7 +94,7 @@ def test_broker_killed_during_posting(kafka: EmbeddedKafka, suffering: Installat
     refused = [answer for answer in load.answers if answer.status == 503]
     assert {answer.status for answer in load.answers} == {200, 503}
     assert all(1 <= int(answer.retry_after or 0) <= 60 for answer in refused)
-    assert sum(answer.seconds < AT_ONCE_S for answer in refused) >= len(refused) * 0.8
+    assert_in_time(quantiles([answer.seconds for answer in refused], n=5)[3], AT_ONCE_S)
     assert load.ids(200) <= set(published(suffering)), "an acknowledged call is not there"
     assert process.poll() is None
 
@@ -108,7 +109,7 @@ def test_broker_frozen(kafka: EmbeddedKafka, suffering: Installation) -> None:
         assert (first.status, first.seconds < 3) == (503, True)
         burst = [post(url) for _ in range(20)]
         assert {answer.status for answer in burst} == {503}
-        assert sum(answer.seconds < AT_ONCE_S for answer in burst) >= 15
+        assert_in_time(quantiles([answer.seconds for answer in burst], n=4)[2], AT_ONCE_S)
     wait_until_it_answers(url, 200)
     answers.append(post(url))
     assert [answer.status for answer in answers] == [200, 200]
@@ -134,14 +135,15 @@ def test_a_broker_that_is_frozen_and_then_dead_for_long_costs_nobody_more_than_t
         refused = [answer for answer in load.answers[before:] if answer.status == 503]
         assert sum(answer.seconds >= PROBE_WAIT_S + AT_ONCE_S for answer in refused) <= len(load.threads)
         slowest_s = max(answer.seconds for answer in refused)
-        assert ack.delivery_timeout_s - 0.1 <= slowest_s <= ack.ack_timeout_s + 1
+        assert slowest_s >= ack.delivery_timeout_s - 0.1
+        assert_in_time(slowest_s, ack.ack_timeout_s + 1)
         kafka.kill()
         began_s = time.monotonic()
         wait_until(lambda: time.monotonic() - began_s > LONG_S, within_s=LONG_S + 5, what="it was long")
         kafka.start()
         load.wait_for(200, 50, within_s=BACK_S)
     assert {answer.status for answer in load.answers} == {200, 503}
-    assert max(answer.seconds for answer in load.answers) <= ack.ack_timeout_s + 1
+    assert_in_time(max(answer.seconds for answer in load.answers), ack.ack_timeout_s + 1)
     assert load.ids(200) <= set(published(suffering))
 
 
