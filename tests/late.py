@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # the processes of xdist report to the first
+    if not hasattr(config, "workerinput") and hasattr(config, "cache"):  # the processes of xdist report to the first
         config.pluginmanager.register(Failures(config))
 
 

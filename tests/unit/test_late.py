@@ -36,3 +36,8 @@ def test_a_file_that_cannot_be_read_is_wrong(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_one=LATE, test_two="import nothing_of_that_name\n")
     run(pytester, "--continue-on-collection-errors")
     assert run(pytester, "--late").ret != pytest.ExitCode.TESTS_FAILED
+
+
+def test_nothing_is_kept_without_a_cache(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(LATE + FINE)
+    run(pytester, "-p", "no:cacheprovider").assert_outcomes(passed=1, failed=1)
