@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from io import BytesIO
 from typing import Any, Final
 
-import fastavro
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from processor.calls import USAGE_FIELDS, CallEndReq, LLMUsageSchema
 from processor.codec.framing import frame, unframe
 from processor.codec.rules import invalid, outside_horizon
-from processor.codec.schema import CUT_SCHEMA, WHOLE_SCHEMA, WRITER_SCHEMA
+from processor.codec.schema import CUT_SCHEMA, SCHEMA, WHOLE_SCHEMA
 from processor.codec.wire import Malformed, Read, compile_reader
+from processor.codec.writer import compile_writer
 from processor.counting.rows import CountedCall
 from processor.errors import DeadLetterReason, Rejected
 from processor.limits import EPOCH, to_us, worker_window
@@ -25,6 +24,7 @@ _END: Final = WHOLE_SCHEMA["fields"][0]["type"]
 _END_FIELDS: Final = tuple(field["name"] for field in _END["fields"])
 _read_cut: Final = compile_reader(CUT_SCHEMA)
 _read_whole: Final = compile_reader(WHOLE_SCHEMA)
+_write: Final = compile_writer(SCHEMA)
 
 
 def encode(request: CallEndReq, *, keep_output: bool = True) -> bytes:
@@ -43,9 +43,7 @@ def encode(request: CallEndReq, *, keep_output: bool = True) -> bytes:
         "output": to_json(end.output).decode() if written else None,
         "extra": _json(end.__pydantic_extra__),
     }
-    body = BytesIO()
-    fastavro.schemaless_writer(body, WRITER_SCHEMA, {"end": record})
-    return frame(body.getvalue())
+    return frame(_write({"end": record}))
 
 
 def _with_extra(usage: LLMUsageSchema) -> dict[str, Any]:

@@ -4,8 +4,6 @@ import json
 from importlib.resources import files
 from typing import Any, Final
 
-import fastavro
-
 Schema = dict[str, Any]
 
 LAST_COUNTED: Final = "summary"  # nothing behind this field of `end` is counted
@@ -48,13 +46,9 @@ WHOLE_SCHEMA: Final[Schema] = maps_as_arrays(SCHEMA)
 
 
 def without_logical_types(schema: Any) -> Any:
-    """`schema` for a writer of microseconds: the same bytes. A datetime, which fastavro would take for local time if it
-    is naive, is then an error."""
+    """`schema` for a reader of microseconds: the same bytes."""
     if isinstance(schema, list):
         return [without_logical_types(branch) for branch in schema]
     if isinstance(schema, dict):
         return {key: without_logical_types(value) for key, value in schema.items() if key != "logicalType"}
     return schema
-
-
-WRITER_SCHEMA: Final = fastavro.parse_schema(without_logical_types(SCHEMA))

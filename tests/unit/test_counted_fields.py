@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from processor.calls import USAGE_FIELDS, LLMUsageSchema
-from processor.codec.schema import CUT_SCHEMA, SCHEMA, WRITER_SCHEMA
+from processor.codec.schema import CUT_SCHEMA, SCHEMA
 from processor.sinks.postgres.read import VIEWS, Totals
 from tests import dashboards
 
@@ -104,7 +104,7 @@ def test_a_counted_field_stands_in_all_its_places() -> None:
 
 def test_a_count_may_be_absent_in_the_model_and_in_every_form_of_the_schema() -> None:
     assert all(field.default is None for field in LLMUsageSchema.model_fields.values())
-    for schema in (SCHEMA, CUT_SCHEMA, WRITER_SCHEMA):
+    for schema in (SCHEMA, CUT_SCHEMA):
         for field in usage_record(schema)["fields"][:-1]:
             assert (field["type"], field["default"]) == (["null", "long"], None), field["name"]
         assert usage_record(schema)["fields"][-1]["name"] == "extra", "a new count stands before extra"
