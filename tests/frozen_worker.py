@@ -3,8 +3,8 @@
     python frozen_worker.py before|inside <file>
 
 before: records are read and decoded, the transaction is not begun.
-inside: the checkpoints' rows are locked, and COPY has got half of its data. The product locks them after COPY, so it
-        never stands here; it is the worst place, since no timeout of PostgreSQL ends the session.
+inside: the checkpoints' rows are locked, and COPY has got half of its data. It is the worst place, since no timeout of
+        PostgreSQL ends the session.
 """
 
 import sys
@@ -19,13 +19,10 @@ from processor.cli import worker
 from processor.cli.main import main
 from processor.deadline import Deadline
 from processor.sinks.base import Batch, Checkpoint
-from processor.sinks.postgres.call_keys import StagedKeys
-from processor.sinks.postgres.connection import Connection
-from processor.sinks.postgres.dedupe import Dedupe
 from processor.sinks.postgres.write import PostgresSink
 
 MOMENT, FILE = sys.argv[1], Path(sys.argv[2])
-COPY_KEYS, COPY = Dedupe.copy, psycopg.Copy.write
+COPY = psycopg.Copy.write
 LOOK_EVERY_S = 0.02
 
 
@@ -35,13 +32,9 @@ class LateSink(PostgresSink):
         return super().write(batch, deadline)
 
 
-class LockingSink(PostgresSink):
+class CopyingSink(PostgresSink):
     def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
-        def lock_and_copy_keys(dedupe: Dedupe, connection: Connection, staged: StagedKeys) -> None:
-            self._checkpoints.lock(connection, batch)
-            COPY_KEYS(dedupe, connection, staged)
-
-        with patch.object(Dedupe, "copy", lock_and_copy_keys), patch.object(psycopg.Copy, "write", copy_in_halves):
+        with patch.object(psycopg.Copy, "write", copy_in_halves):
             return super().write(batch, deadline)
 
 
@@ -62,5 +55,5 @@ def stop_here() -> None:
 
 if __name__ == "__main__":
     sys.argv[1:] = ["worker"]
-    with patch.object(worker, "PostgresSink", {"before": LateSink, "inside": LockingSink}[MOMENT]):
+    with patch.object(worker, "PostgresSink", {"before": LateSink, "inside": CopyingSink}[MOMENT]):
         main()

@@ -26,7 +26,7 @@ COUNTED: Final = (
     "checkpoints", "usage_totals", "status_totals", "outcome_totals", "seen_calls_untimed", "seen_calls",
 )  # fmt: skip
 
-STEPS: Final = ((Dedupe, "copy"), (Checkpoints, "lock"), (Dedupe, "insert"), (Checkpoints, "advance"))
+STEPS: Final = ((Checkpoints, "lock"), (Dedupe, "insert"), (Checkpoints, "advance"))
 
 
 class Store(Protocol):

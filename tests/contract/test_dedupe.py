@@ -20,6 +20,7 @@ from processor.sinks.base import Batch, Checkpoint, Forgotten, LogIdentity, Take
 from processor.sinks.postgres.call_keys import call_key
 from processor.sinks.postgres.write import PostgresSink
 from tests.factories import NOON_MS, NOON_US, counted, span, uuid7
+from tests.snapshot import Snapshot
 from tests.stack import wait_until
 
 LOG = LogIdentity("cluster", "topic-id", "llm-call-end", "call-processor")
@@ -108,6 +109,29 @@ def drop(db: psycopg.Connection, day: int) -> None:
 
 
 # --- which calls are the same
+
+
+@a_timed_and_an_untimed_id
+def test_what_another_session_counted_is_a_repeat_and_so_is_all_that_comes_later(
+    keeper: Keeper, database: str, call_id: str
+) -> None:
+    """The keys are copied straight into their tables until one is there already, and again some batches later."""
+    keeper.count(counted(call_id))
+    with Keeper(database, (2, 3)) as other:
+        row = other.count(counted("another"), counted(call_id), counted(call_id, failed=True), partition=2)
+        assert (row.counted, row.duplicates, row.conflicts) == (1, 2, 1)
+        for number in range(8):
+            row = other.count(counted(call_id), counted(f"{number}"), counted("another"), partition=2)
+        assert (row.counted, row.duplicates, row.conflicts) == (9, 18, 1)
+
+
+def test_a_session_does_not_believe_what_the_database_has_forgotten(keeper: Keeper, database: str) -> None:
+    """It was set back: what was counted since is counted again, also by a partition that stands where it stood."""
+    keeper.count(counted("first"), partition=1)
+    before = Snapshot(database)
+    keeper.count(counted("lost"))
+    before.restore()
+    assert keeper.count(counted("first"), counted("lost"), partition=1).counted == 2
 
 
 @every_kind_of_id
@@ -301,9 +325,10 @@ def test_a_repeat_of_a_call_whose_key_was_dropped_while_we_knew_its_day_is_not_c
         keeper.count(counted(uuid7(1)))
     drop(db, TODAY)
     with pytest.raises(Unavailable, match="a day of dedupe keys is missing"):
-        keeper.count(counted(uuid7(1)))
-    with pytest.raises(Forgotten):
-        keeper.count(counted(uuid7(1)))
+        keeper.count(counted(uuid7(1)), counted(uuid7(2)))
+    for call_id in (uuid7(1), uuid7(2)):
+        with pytest.raises(Forgotten):
+            keeper.count(counted(call_id))
     assert number(db, "SELECT sum(calls) FROM outcome_totals") == 1
 
 

@@ -77,10 +77,24 @@ MUTATIONS: Final = (
             Edit(
                 "sinks/postgres/write.py",
                 "                stored = self._checkpoints.lock(connection, batch)\n"
-                "                repeats = dedupe.insert(connection, staged)\n",
-                "                repeats = dedupe.insert(connection, staged)\n"
+                "                dedupe.recent.check(self._checkpoints.read(connection, dedupe.recent.partitions))\n"
+                "                counted_before = dedupe.insert(connection, staged)\n",
+                "                counted_before = dedupe.insert(connection, staged)\n"
                 "            with connection.transaction():\n"
                 "                stored = self._checkpoints.lock(connection, batch)\n",
+            )
+        ],
+    ),
+    Mutation(
+        "memory of keys that ends",
+        "totals when the database was set back",
+        MODEL,
+        "totals() == fold(counted)",
+        [
+            Edit(
+                "sinks/postgres/write.py",
+                "                dedupe.recent.check(self._checkpoints.read(connection, dedupe.recent.partitions))\n",
+                "",
             )
         ],
     ),

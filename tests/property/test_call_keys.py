@@ -1,8 +1,8 @@
 """The keys of a batch, as columns, are those of its calls one by one."""
 
 import struct
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -24,16 +24,21 @@ ids = st.one_of(
 projects = st.sampled_from(["acme/chat", "acme/später", "a/b"])
 
 
-def rows_of(content: bytes) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-    """(key, content hash, offset, partition, day, position) of COPY's content."""
+COLUMNS: Final = {
+    "call_key": "16s", "content_hash": "q", "record_offset": "q", "partition": "i", "day": "i", "position": "i",
+}  # fmt: skip
+
+
+def rows_of(content: bytes, columns: Sequence[str] = tuple(COLUMNS)) -> Iterator[tuple[Any, ...]]:
+    """What COPY's content says, row by row."""
     if not content:
         return
     assert content[:19] == b"PGCOPY\n\xff\r\n\x00" + bytes(8)
     assert content[-2:] == b"\xff\xff"
-    row = struct.Struct(">h i16s iq iq ii ii ii")
+    row = struct.Struct(">h" + "".join(f"i{COLUMNS[name]}" for name in columns))
     assert (len(content) - 21) % row.size == 0
     for fields, *parts in row.iter_unpack(content[19:-2]):
-        assert (fields, parts[::2]) == (6, [16, 8, 8, 4, 4, 4])
+        assert (fields, parts[::2]) == (len(columns), [struct.calcsize(f">{COLUMNS[name]}") for name in columns])
         yield tuple(parts[1::2])
 
 
@@ -53,15 +58,26 @@ def test_staging_says_of_each_call_what_its_key_says(batch: list[tuple[str, str,
         if winner != position:
             repeats[position] = winner
     assert staged.first_of == repeats
-    found = [(*row, timed) for timed in (True, False) for row in rows_of(staged.timed if timed else staged.untimed)]
+    copied = {timed: staged.copied(timed, tuple(COLUMNS)) for timed in (True, False)}
+    found = [(*row, timed) for timed, content in copied.items() for row in rows_of(content)]
     assert sorted(found) == sorted(
         (key, calls.content_hashes[at], calls.offsets[at], calls.partitions[at],
          calls.record_times_ms[at] // DAY_MS - PG_EPOCH_DAY, at, call_key(SEED, *batch[at][:2])[1] is not None)
         for key, at in first.items()
     )  # fmt: skip
-    for content in (staged.timed, staged.untimed):
-        keys = [row[0] for row in rows_of(content)]
-        assert keys == sorted(keys)  # two workers that meet the same keys wait for each other, never for ever
+    for timed, content in copied.items():
+        rows = list(rows_of(content))
+        assert rows == sorted(rows)  # two workers that meet the same keys wait for each other, never for ever
+        for size in range(1, len(COLUMNS)):
+            columns = tuple(COLUMNS)[:size]
+            assert list(rows_of(staged.copied(timed, columns), columns)) == [row[:size] for row in rows]
+    keys = staged.keys()
+    assert [first[key] for key in keys] == staged.firsts.tolist()
+    left_out = range(0, len(keys), 2)
+    kept = [row[0] for timed in copied for row in rows_of(staged.copied(timed, tuple(COLUMNS), left_out))]
+    assert sorted(kept) == sorted(keys[1::2])
+    counted_before = staged.firsts[::2].tolist()
+    assert staged.counted(counted_before) == {key: calls.content_hashes[first[key]] for key in keys[1::2]}
     days = {at: call_key(SEED, *batch[at][:2])[1] for at in first.values()}
     assert staged.timed_days == {day for day in days.values() if day is not None}
     oldest = {at: oldest_day(day, calls.ended_at_us[at]) for at, day in days.items()}

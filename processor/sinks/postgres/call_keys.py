@@ -6,7 +6,7 @@ Any other id: 128 bits of the same hash. `ended_at` is no part of the key: a rep
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from processor.limits import WORKER_AHEAD_HOURS
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 EPOCH: Final = dt.date(1970, 1, 1)
 _MS_PER_DAY: Final = 86_400_000
@@ -26,12 +27,13 @@ _PG_EPOCH_DAY: Final = (dt.date(2000, 1, 1) - EPOCH).days  # PostgreSQL's dates 
 KEY_BYTES: Final = 16
 _TIME_BYTES: Final = 6
 
-# One row of COPY's binary format: six fields, each with its length before it.
+# One row of COPY's binary format: fields, each with its length before it. A table takes as many of the first as it has.
 _FIELDS: Final = ("call_key", "content_hash", "record_offset", "partition", "day", "position")
 _TYPES: Final = (f"V{KEY_BYTES}", ">i8", ">i8", ">i4", ">i4", ">i4")
+_COUNT, _LENGTH = np.dtype(">i2"), np.dtype(">i4")
 _ROW: Final = np.dtype(
-    [("fields", ">i2")]
-    + [part for name, type_ in zip(_FIELDS, _TYPES, strict=True) for part in ((f"{name}_bytes", ">i4"), (name, type_))]
+    [("fields", _COUNT)]
+    + [part for name, kind in zip(_FIELDS, _TYPES, strict=True) for part in ((f"{name}_bytes", _LENGTH), (name, kind))]
 )
 _COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _COPY_TRAILER: Final = b"\xff\xff"
@@ -47,20 +49,49 @@ class Repeats:
 
 @dataclass(frozen=True, slots=True)
 class StagedKeys:
-    """The first call of each key in a batch, as COPY's content, and what the batch itself shows of repeats."""
+    """The first call of each key in a batch, in the order of the keys, and what the batch itself shows of repeats."""
 
     content_hashes: Sequence[int]  # of all calls, by position
-    timed: bytes  # COPY's content, in the order of the keys; empty: there is none
-    untimed: bytes
-    timed_days: frozenset[int]  # days since 1970
     firsts: Ints  # positions of those that are staged
+    rows: Any  # of each first: a _ROW
+    is_timed: Bools  # of each first
     oldest_days: Ints  # of each first: the day since 1970 where a key of an earlier copy may lie
     first_of: Mapping[int, int]  # position of a repeat: of its first in this batch
+
+    @property
+    def timed_days(self) -> set[int]:
+        """Days since 1970."""
+        return set(np.unique(self.oldest_days[self.is_timed]).tolist())
+
+    def keys(self) -> list[bytes]:
+        """`call_key` of each first."""
+        keys: list[bytes] = self.rows["call_key"].tolist()
+        return keys
+
+    def copied(self, timed: bool, columns: Sequence[str], without: Collection[int] = ()) -> bytes:
+        """COPY's content for these first columns of a row, but for the firsts at `without`; empty: there is none."""
+        chosen = self.is_timed == timed
+        chosen[list(without)] = False
+        rows = self.rows[chosen]
+        if not len(rows):
+            return b""
+        if tuple(columns) != _FIELDS[: len(columns)]:
+            raise ValueError(f"a row begins with {_FIELDS}, not with {columns}")
+        rows["fields"] = len(columns)
+        size = _COUNT.itemsize + sum(_LENGTH.itemsize + _ROW[name].itemsize for name in columns)
+        beginnings: Bytes = rows.view(np.uint8).reshape(len(rows), -1)[:, :size]
+        return _COPY_HEADER + beginnings.tobytes() + _COPY_TRAILER
 
     def older_than(self, floor: int) -> list[int]:
         """Positions of the calls of which an earlier copy may have had its key on a day below this one."""
         positions: list[int] = self.firsts[self.oldest_days < floor].tolist()
         return sorted(positions)
+
+    def counted(self, counted_before: Collection[int]) -> dict[bytes, int]:
+        """`call_key` and content hash of the firsts that are not at these positions."""
+        chosen = ~np.isin(self.firsts, list(counted_before))
+        rows = self.rows[chosen]
+        return dict(zip(rows["call_key"].tolist(), rows["content_hash"].tolist(), strict=True))
 
     def repeats(self, counted_before: Mapping[int, int | None]) -> Repeats:
         """`counted_before`: by position of a first, the content hash of the call that was counted (None: unknown)."""
@@ -82,15 +113,14 @@ def stage(seed: bytes, calls: Calls) -> StagedKeys:
     is_first = np.ones(len(order), np.bool_)
     is_first[1:] = (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]])
     firsts, winner = order[is_first], np.cumsum(is_first) - 1
-    rows = _rows(keys, calls, firsts)
+    content_hashes = calls.content_hashes
     is_timed = times_ms[firsts] != UNTIMED
     days = times_ms[firsts] // _MS_PER_DAY
     return StagedKeys(
-        calls.content_hashes,
-        timed=_copied(rows[is_timed]),
-        untimed=_copied(rows[~is_timed]),
-        timed_days=frozenset(np.unique(days[is_timed]).tolist()),
+        content_hashes,
         firsts=firsts,
+        rows=_rows(keys, calls, firsts, content_hashes),
+        is_timed=is_timed,
         oldest_days=np.where(is_timed, days, _oldest_day_of_end(np.asarray(calls.ended_at_us, np.int64)[firsts])),
         first_of=dict(zip(order[~is_first].tolist(), firsts[winner[~is_first]].tolist(), strict=True)),
     )
@@ -122,22 +152,17 @@ def _digests(keyed: "hashlib.blake2b", identities: Iterable[tuple[str, str]]) ->
         yield digest.digest()
 
 
-def _rows(keys: Bytes, calls: Calls, positions: Ints) -> Any:
+def _rows(keys: Bytes, calls: Calls, positions: Ints, content_hashes: Sequence[int]) -> Any:
     rows = np.empty(len(positions), _ROW)
-    rows["fields"] = len(_FIELDS)
     for name in _FIELDS:
         rows[f"{name}_bytes"] = _ROW[name].itemsize
     rows["call_key"] = keys[positions].view(f"V{KEY_BYTES}")[:, 0]
-    rows["content_hash"] = np.asarray(calls.content_hashes, np.int64)[positions]
+    rows["content_hash"] = np.asarray(content_hashes, np.int64)[positions]
     rows["record_offset"] = np.asarray(calls.offsets, np.int64)[positions]
     rows["partition"] = np.asarray(calls.partitions, np.int64)[positions]
     rows["day"] = np.asarray(calls.record_times_ms, np.int64)[positions] // _MS_PER_DAY - _PG_EPOCH_DAY
     rows["position"] = positions
     return rows
-
-
-def _copied(rows: Any) -> bytes:
-    return _COPY_HEADER + rows.tobytes() + _COPY_TRAILER if len(rows) else b""
 
 
 def call_key(seed: bytes, project_id: str, call_id: str) -> tuple[bytes, int | None]:

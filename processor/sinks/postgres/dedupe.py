@@ -1,12 +1,18 @@
 """Each call counts once: the keys of all calls that were counted, and which calls of a batch are repeats.
 
+Most batches hold only new calls, and repeats of what was counted a moment ago, which are known: the keys of the new
+ones are copied straight into their tables. If one of them is there already, nothing of that is kept, and the batch's
+keys go by way of a staging table, which costs twice as much. The more often that happens, the more of the next batches
+take the long way at once.
+
 Keys are dropped by day, below `installation.key_floor`. A call is counted only if no earlier copy of it can have its
 key below that floor. It is looked up after the keys are inserted: a day that holds a key of ours cannot be dropped
 before we commit, and none is dropped before the floor that allows it can be seen.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +20,9 @@ from psycopg import errors, sql
 
 from processor.errors import Unavailable
 from processor.sinks.base import Forgotten
-from processor.sinks.postgres.call_keys import EPOCH, Repeats, StagedKeys
+from processor.sinks.postgres.call_keys import EPOCH, StagedKeys
 from processor.sinks.postgres.connection import Connection
+from processor.sinks.postgres.recent import RecentKeys
 
 # Created once a session; emptied by every commit.
 _STAGING: Final = """
@@ -42,6 +49,7 @@ WHERE position = ANY(%s)"""
 class _KeyTable:
     table: str
     staging: str
+    timed: bool
     columns: tuple[str, ...]
 
     def statement(self, text: str) -> sql.Composed:
@@ -52,17 +60,27 @@ class _KeyTable:
         )
 
 
-_TIMED: Final = _KeyTable("seen_calls", "batch_keys", ("call_key", "content_hash", "record_offset", "partition"))
-_UNTIMED: Final = _KeyTable("seen_calls_untimed", "batch_keys_untimed", (*_TIMED.columns, "day"))
+_COLUMNS: Final = ("call_key", "content_hash", "record_offset", "partition")
+_TABLES: Final = (
+    _KeyTable("seen_calls", "batch_keys", True, _COLUMNS),
+    _KeyTable("seen_calls_untimed", "batch_keys_untimed", False, (*_COLUMNS, "day")),
+)
+_STAGED: Final = (*_COLUMNS, "day", "position")
+MOST_STAGED: Final = 64  # batches before it is tried again to copy keys straight away
 
 
 class Dedupe:
+    """Belongs to one session."""
+
     def __init__(self) -> None:
+        self.recent = RecentKeys()
         self._known_days: set[int] = set()
+        self._staged_next = 0  # so many batches take the long way
+        self._staged_after_repeat = 1
 
     def prepare(self, connection: Connection) -> None:
         """Once a session."""
-        for table in (_TIMED, _UNTIMED):
+        for table in _TABLES:
             connection.execute(table.statement(_STAGING))
 
     def create_missing_days(self, connection: Connection, staged: StagedKeys) -> None:
@@ -74,22 +92,14 @@ class Dedupe:
             connection.execute("SELECT create_key_day(%s)", (EPOCH + dt.timedelta(days=day),))
             self._known_days.add(day)
 
-    def copy(self, connection: Connection, staged: StagedKeys) -> None:
-        for table, content in ((_TIMED, staged.timed), (_UNTIMED, staged.untimed)):
-            if content:
-                command = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table.staging))
-                with connection.cursor().copy(command) as copy:
-                    copy.write(content)
-
-    def insert(self, connection: Connection, staged: StagedKeys) -> Repeats:
-        """Insert the keys that are new, inside the batch's transaction; all repeats of the batch come back."""
-        counted_before: dict[int, int | None] = {}
-        for table, content in ((_TIMED, staged.timed), (_UNTIMED, staged.untimed)):
-            if content and (found := self._insert(connection, table)):
-                counted_before |= dict.fromkeys(found)
-                counted_before |= dict(connection.execute(table.statement(_WINNERS), (found,)).fetchall())
+    def insert(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None]:
+        """Insert the keys that are new, inside the batch's transaction. The others come back: by position, the content
+        hash of the call that was counted (None: unknown)."""
+        counted_before = self._copy_new(connection, staged)
+        if counted_before is None:
+            counted_before = self._insert_new(connection, staged)
         self.refuse_forgotten(connection, staged)
-        return staged.repeats(counted_before)
+        return counted_before
 
     def refuse_forgotten(self, connection: Connection, staged: StagedKeys) -> None:
         """`Forgotten` if a key that we would have to know may be dropped."""
@@ -97,9 +107,47 @@ class Dedupe:
         if row is not None and (forgotten := staged.older_than(row[0])):
             raise Forgotten(forgotten)
 
-    def _insert(self, connection: Connection, table: _KeyTable) -> Sequence[int]:
+    def _copy_new(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None] | None:
+        """None: that is not done here, or one of them is there already."""
+        if self._staged_next:
+            self._staged_next -= 1
+            return None
+        known = self.recent.known(staged.keys())
         try:
-            return [position for (position,) in connection.execute(table.statement(_INSERT)).fetchall()]
+            with connection.transaction(), self._missing_days():
+                for table in _TABLES:
+                    self._copy(connection, table.table, staged.copied(table.timed, table.columns, without=known))
+        except errors.UniqueViolation:
+            self._staged_next = self._staged_after_repeat
+            self._staged_after_repeat = min(2 * self._staged_after_repeat, MOST_STAGED)
+            return None
+        self._staged_after_repeat = max(self._staged_after_repeat // 2, 1)
+        return {int(staged.firsts[at]): content_hash for at, content_hash in known.items()}
+
+    def _insert_new(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None]:
+        counted_before: dict[int, int | None] = {}
+        for table in _TABLES:
+            if not self._copy(connection, table.staging, staged.copied(table.timed, _STAGED)):
+                continue
+            with self._missing_days():
+                found = [position for (position,) in connection.execute(table.statement(_INSERT)).fetchall()]
+            if found:
+                counted_before |= dict.fromkeys(found)
+                counted_before |= dict(connection.execute(table.statement(_WINNERS), (found,)).fetchall())
+        return counted_before
+
+    def _copy(self, connection: Connection, table: str, content: bytes) -> bool:
+        """Whether there is any."""
+        if content:
+            command = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table))
+            with connection.cursor().copy(command) as copy:
+                copy.write(content)
+        return bool(content)
+
+    @contextmanager
+    def _missing_days(self) -> Iterator[None]:
+        try:
+            yield
         except errors.CheckViolation as error:  # no partition for the row: its day was dropped meanwhile
             self._known_days.clear()
             raise Unavailable("a day of dedupe keys is missing; it is created before the next try") from error

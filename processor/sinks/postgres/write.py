@@ -1,11 +1,10 @@
 """The sink in PostgreSQL: one transaction for a batch's dedupe keys, totals and checkpoints.
 
-1. COPY the keys into a staging table                   no lock that anybody waits for
-2. lock the checkpoints' rows, in order of partition    another epoch or offset: `Fenced`, nothing is written
-3. insert the keys that are new, sorted                 the others are repeats; below the floor: `Forgotten`
-4. add the totals of the new calls, sorted
-5. move the checkpoints
-6. COMMIT
+1. lock the checkpoints' rows, in order of partition    another epoch or offset: `Fenced`, nothing is written
+2. insert the keys that are new, sorted                 the others are repeats; below the floor: `Forgotten`
+3. add the totals of the new calls, sorted
+4. move the checkpoints
+5. COMMIT
 """
 
 from collections.abc import Callable, Collection
@@ -56,14 +55,16 @@ class PostgresSink:
             staged = stage(self._seed, batch.calls)
             dedupe.create_missing_days(connection, staged)
             with connection.transaction():
-                dedupe.copy(connection, staged)
                 stored = self._checkpoints.lock(connection, batch)
-                repeats = dedupe.insert(connection, staged)
+                dedupe.recent.check(self._checkpoints.read(connection, dedupe.recent.partitions))
+                counted_before = dedupe.insert(connection, staged)
+                repeats = staged.repeats(counted_before)
                 with self._folding():
                     totals = batch.calls.fold(left_out=repeats.duplicates)
                 _add_totals(connection, totals)
                 moved = advanced(stored, batch, repeats.duplicates, repeats.conflicts)
                 self._checkpoints.advance(connection, moved)
+            dedupe.recent.add(staged.counted(counted_before), moved)
             return moved
 
     def read(self, partitions: Collection[int], deadline: Deadline) -> dict[int, Checkpoint | None]:
