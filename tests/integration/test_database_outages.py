@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
@@ -80,7 +80,8 @@ def silent(database: Database) -> Iterator[None]:
         os.kill(process.pid, signal.SIGSTOP)
     yield
     for process in stopped:
-        os.kill(process.pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # a session that was just ending
+            os.kill(process.pid, signal.SIGCONT)
 
 
 @beside_others(silent, slow, away, read_only)

@@ -83,6 +83,7 @@ def secured(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         try:
             migrate = {"POSTGRES__DSN": dsn_of("calls_migrate", f"127.0.0.1:{server.port}", folder)}
             assert installation.output("migrate", **migrate).splitlines()[-2:] == [f"granted to {r}" for r in GROUPS]
+            installation.leave_maintenance_to_the_test()
             worker = installation.start_worker(POSTGRES__DSN=dsn_of("calls_worker", f"127.0.0.1:{server.port}", folder))
             wait_until_ready(worker)
             calls.produce(100)

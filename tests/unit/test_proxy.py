@@ -1,8 +1,11 @@
 """The proxy of the tests: what a test may rely on when it cuts, silences and resumes a connection."""
 
+import gc
 import socket
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -114,6 +117,21 @@ def test_a_cut_ends_a_silence(proxy: Proxy) -> None:
         proxy.cut()
         with pytest.raises(ConnectionResetError):
             connection.recv(1024)
+
+
+def test_a_cut_leaves_no_connection_open_that_is_on_its_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", left.append)
+    for _ in range(100):
+        with Proxy(f"{LOOPBACK}:1") as proxy, ExitStack() as connecting:
+            host, port = proxy.address.split(":")
+            for _ in range(5):
+                connection = connecting.enter_context(socket.socket())
+                connection.setblocking(False)
+                connection.connect_ex((host, int(port)))
+            proxy.cut()
+    gc.collect()
+    assert left == []
 
 
 def test_where_the_server_is_away_a_connection_ends() -> None:
