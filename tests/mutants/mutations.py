@@ -77,7 +77,6 @@ MUTATIONS: Final = (
             Edit(
                 "sinks/postgres/write.py",
                 "                stored = self._checkpoints.lock(connection, batch)\n"
-                "                dedupe.recent.check(self._checkpoints.read(connection, dedupe.recent.partitions))\n"
                 "                counted_before = dedupe.insert(connection, staged)\n",
                 "                counted_before = dedupe.insert(connection, staged)\n"
                 "            with connection.transaction():\n"
@@ -86,15 +85,15 @@ MUTATIONS: Final = (
         ],
     ),
     Mutation(
-        "memory of keys that ends",
+        "look-up of suspected keys",
         "totals when the database was set back",
         MODEL,
         "totals() == fold(counted)",
         [
             Edit(
-                "sinks/postgres/write.py",
-                "                dedupe.recent.check(self._checkpoints.read(connection, dedupe.recent.partitions))\n",
-                "",
+                "sinks/postgres/dedupe.py",
+                "                counted_before |= {positions[key]: content_hash for key, content_hash in found}\n",
+                "                counted_before |= dict.fromkeys(positions.values())\n",
             )
         ],
     ),

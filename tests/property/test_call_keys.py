@@ -3,7 +3,9 @@
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+from uuid import UUID
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,13 +73,14 @@ def test_staging_says_of_each_call_what_its_key_says(batch: list[tuple[str, str,
         for size in range(1, len(COLUMNS)):
             columns = tuple(COLUMNS)[:size]
             assert list(rows_of(staged.copied(timed, columns), columns)) == [row[:size] for row in rows]
-    keys = staged.keys()
-    assert [first[key] for key in keys] == staged.firsts.tolist()
-    left_out = range(0, len(keys), 2)
+    keys = sorted(first)
+    assert staged.firsts.tolist() == [first[key] for key in keys]
+    assert staged.hashes.tolist() == [int.from_bytes(key[8:], "big") for key in keys]
+    every_other = np.arange(len(keys)) % 2 == 0
+    assert staged.positions(every_other) == {UUID(bytes=key): first[key] for key in keys[::2]}
+    left_out = [first[key] for key in keys[::2]]
     kept = [row[0] for timed in copied for row in rows_of(staged.copied(timed, tuple(COLUMNS), left_out))]
-    assert sorted(kept) == sorted(keys[1::2])
-    counted_before = staged.firsts[::2].tolist()
-    assert staged.counted(counted_before) == {key: calls.content_hashes[first[key]] for key in keys[1::2]}
+    assert sorted(kept) == keys[1::2]
     days = {at: call_key(SEED, *batch[at][:2])[1] for at in first.values()}
     assert staged.timed_days == {day for day in days.values() if day is not None}
     oldest = {at: oldest_day(day, calls.ended_at_us[at]) for at, day in days.items()}

@@ -6,6 +6,7 @@ Any other id: 128 bits of the same hash. `ended_at` is no part of the key: a rep
 
 import datetime as dt
 import hashlib
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ from processor.counting.totals import UNTIMED, US_PER_HOUR, Calls
 from processor.limits import WORKER_AHEAD_HOURS
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Words = np.ndarray[Any, np.dtype[np.uint64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -54,6 +56,7 @@ class StagedKeys:
     content_hashes: Sequence[int]  # of all calls, by position
     firsts: Ints  # positions of those that are staged
     rows: Any  # of each first: a _ROW
+    hashes: Words  # of each first: the last 64 bits of its key
     is_timed: Bools  # of each first
     oldest_days: Ints  # of each first: the day since 1970 where a key of an earlier copy may lie
     first_of: Mapping[int, int]  # position of a repeat: of its first in this batch
@@ -63,15 +66,18 @@ class StagedKeys:
         """Days since 1970."""
         return set(np.unique(self.oldest_days[self.is_timed]).tolist())
 
-    def keys(self) -> list[bytes]:
-        """`call_key` of each first."""
-        keys: list[bytes] = self.rows["call_key"].tolist()
-        return keys
+    def positions(self, chosen: Bools) -> dict[uuid.UUID, int]:
+        """Of these firsts, by `call_key`."""
+        keys: list[bytes] = self.rows["call_key"][chosen].tolist()
+        return {uuid.UUID(bytes=key): at for key, at in zip(keys, self.firsts[chosen].tolist(), strict=True)}
 
     def copied(self, timed: bool, columns: Sequence[str], without: Collection[int] = ()) -> bytes:
-        """COPY's content for these first columns of a row, but for the firsts at `without`; empty: there is none."""
+        """COPY's content for these first columns of a row, but for the firsts at the positions `without`; empty: there
+        is none.
+        """
         chosen = self.is_timed == timed
-        chosen[list(without)] = False
+        if without:
+            chosen &= ~np.isin(self.firsts, list(without))
         rows = self.rows[chosen]
         if not len(rows):
             return b""
@@ -86,12 +92,6 @@ class StagedKeys:
         """Positions of the calls of which an earlier copy may have had its key on a day below this one."""
         positions: list[int] = self.firsts[self.oldest_days < floor].tolist()
         return sorted(positions)
-
-    def counted(self, counted_before: Collection[int]) -> dict[bytes, int]:
-        """`call_key` and content hash of the firsts that are not at these positions."""
-        chosen = ~np.isin(self.firsts, list(counted_before))
-        rows = self.rows[chosen]
-        return dict(zip(rows["call_key"].tolist(), rows["content_hash"].tolist(), strict=True))
 
     def repeats(self, counted_before: Mapping[int, int | None]) -> Repeats:
         """`counted_before`: by position of a first, the content hash of the call that was counted (None: unknown)."""
@@ -119,6 +119,7 @@ def stage(seed: bytes, calls: Calls) -> StagedKeys:
     return StagedKeys(
         content_hashes,
         firsts=firsts,
+        hashes=low[firsts],
         rows=_rows(keys, calls, firsts, content_hashes),
         is_timed=is_timed,
         oldest_days=np.where(is_timed, days, _oldest_day_of_end(np.asarray(calls.ended_at_us, np.int64)[firsts])),

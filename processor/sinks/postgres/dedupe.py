@@ -1,9 +1,9 @@
 """Each call counts once: the keys of all calls that were counted, and which calls of a batch are repeats.
 
-Most batches hold only new calls, and repeats of what was counted a moment ago, which are known: the keys of the new
-ones are copied straight into their tables. If one of them is there already, nothing of that is kept, and the batch's
-keys go by way of a staging table, which costs twice as much. The more often that happens, the more of the next batches
-take the long way at once.
+Most batches hold only new calls, and repeats of what was counted lately. What looks like one of these is looked up, and
+all other keys are copied straight into their tables. If one of them is there already, nothing of that is kept, and the
+batch's keys go by way of a staging table, which costs twice as much. The more often that happens, the more of the next
+batches take the long way at once.
 
 Keys are dropped by day, below `installation.key_floor`. A call is counted only if no earlier copy of it can have its
 key below that floor. It is looked up after the keys are inserted: a day that holds a key of ours cannot be dropped
@@ -22,7 +22,7 @@ from processor.errors import Unavailable
 from processor.sinks.base import Forgotten
 from processor.sinks.postgres.call_keys import EPOCH, StagedKeys
 from processor.sinks.postgres.connection import Connection
-from processor.sinks.postgres.recent import RecentKeys
+from processor.sinks.postgres.key_filter import KeyFilter
 
 # Created once a session; emptied by every commit.
 _STAGING: Final = """
@@ -38,6 +38,8 @@ WITH inserted AS (
 )
 SELECT position FROM {staging} AS staged
 WHERE NOT EXISTS (SELECT FROM inserted WHERE inserted.call_key = staged.call_key)"""
+
+_LOOK_UP: Final = "SELECT call_key, content_hash FROM {table} WHERE call_key = ANY(%s)"
 
 # A statement of its own: it sees a winner that another worker committed while the insert waited for it.
 _WINNERS: Final = """
@@ -73,7 +75,7 @@ class Dedupe:
     """Belongs to one session."""
 
     def __init__(self) -> None:
-        self.recent = RecentKeys()
+        self._filter = KeyFilter()
         self._known_days: set[int] = set()
         self._staged_next = 0  # so many batches take the long way
         self._staged_after_repeat = 1
@@ -98,6 +100,7 @@ class Dedupe:
         counted_before = self._copy_new(connection, staged)
         if counted_before is None:
             counted_before = self._insert_new(connection, staged)
+        self._filter.add(staged.hashes)
         self.refuse_forgotten(connection, staged)
         return counted_before
 
@@ -112,17 +115,28 @@ class Dedupe:
         if self._staged_next:
             self._staged_next -= 1
             return None
-        known = self.recent.known(staged.keys())
         try:
             with connection.transaction(), self._missing_days():
+                counted_before = self._looked_up(connection, staged)
                 for table in _TABLES:
-                    self._copy(connection, table.table, staged.copied(table.timed, table.columns, without=known))
+                    content = staged.copied(table.timed, table.columns, without=counted_before)
+                    self._copy(connection, table.table, content)
         except errors.UniqueViolation:
             self._staged_next = self._staged_after_repeat
             self._staged_after_repeat = min(2 * self._staged_after_repeat, MOST_STAGED)
             return None
         self._staged_after_repeat = max(self._staged_after_repeat // 2, 1)
-        return {int(staged.firsts[at]): content_hash for at, content_hash in known.items()}
+        return counted_before
+
+    def _looked_up(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None]:
+        """Those of the suspected keys that are there, as `insert` tells them."""
+        suspected = self._filter.suspected(staged.hashes)
+        counted_before: dict[int, int | None] = {}
+        for table in _TABLES:
+            if positions := staged.positions(suspected & (staged.is_timed == table.timed)):
+                found = connection.execute(table.statement(_LOOK_UP), (list(positions),)).fetchall()
+                counted_before |= {positions[key]: content_hash for key, content_hash in found}
+        return counted_before
 
     def _insert_new(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None]:
         counted_before: dict[int, int | None] = {}

@@ -56,7 +56,6 @@ class PostgresSink:
             dedupe.create_missing_days(connection, staged)
             with connection.transaction():
                 stored = self._checkpoints.lock(connection, batch)
-                dedupe.recent.check(self._checkpoints.read(connection, dedupe.recent.partitions))
                 counted_before = dedupe.insert(connection, staged)
                 repeats = staged.repeats(counted_before)
                 with self._folding():
@@ -64,7 +63,6 @@ class PostgresSink:
                 _add_totals(connection, totals)
                 moved = advanced(stored, batch, repeats.duplicates, repeats.conflicts)
                 self._checkpoints.advance(connection, moved)
-            dedupe.recent.add(staged.counted(counted_before), moved)
             return moved
 
     def read(self, partitions: Collection[int], deadline: Deadline) -> dict[int, Checkpoint | None]:
