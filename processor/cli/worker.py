@@ -17,7 +17,7 @@ from processor.cli.answering import answering
 from processor.cli.lag_watch import LagWatch, now_ms
 from processor.cli.log import identity
 from processor.cli.maintenance import Maintenance
-from processor.cli.process import process_metrics
+from processor.cli.process import collect_garbage_seldom, process_metrics
 from processor.codec.columns import NativeFailure
 from processor.config import Settings
 from processor.dead_letters import DeadLetters, Letter
@@ -68,6 +68,7 @@ def run(processes: Annotated[int, typer.Option(min=1, help="Members of the group
         worker_of.append(worker)
         process.loop_turn_age_seconds.set_function(lambda: time.monotonic() - worker.last_turn_s)
         watch = LagWatch(partial(topics.end_offsets, settings.kafka.topic), worker.lag, metrics)
+        collect_garbage_seldom()
         with Maintenance(settings, metrics), watch:
             worker.run(stop)
 
