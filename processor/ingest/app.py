@@ -29,7 +29,7 @@ from processor.errors import TooLarge
 from processor.ingest import answers
 from processor.ingest.answers import Answer, Refused
 from processor.ingest.auth import Credentials
-from processor.ingest.body import Body, Disconnected, Intake, Receive
+from processor.ingest.body import WHOLE, Body, Disconnected, Intake, Receive
 from processor.ingest.inflate import inflate
 from processor.ingest.key_file import Key
 from processor.ingest.publisher import Publisher
@@ -100,7 +100,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = self._clock()
         request_id = self._new_request_id()
-        with Body(self._intake) as body:
+        with Body(self._intake, scope.pop(WHOLE, None)) as body:
             reason = LEFT
             try:
                 answer = await self._answer(request_id, scope, body, receive)
@@ -120,7 +120,7 @@ class Door:
         if now_s >= self._say_at_s:
             self._say_at_s = now_s + SAY_EVERY_S
             log.warning("no room for more connections: answering 503")
-        with Body(self._intake) as body:
+        with Body(self._intake, scope.pop(WHOLE, None)) as body:
             await self._send(answers.NO_ROOM, self._new_request_id(), scope["headers"], body, receive, send)
         self._metrics.answered(answers.NO_ROOM.reason, self._clock() - now_s)
 

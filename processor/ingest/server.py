@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from processor.admin import cannot_listen
 from processor.config import PREFIX, Ingest, split_listen
 from processor.deadline import Clock
 from processor.errors import ExitCode, Stop
+from processor.ingest import whole
 from processor.ingest.app import Door
 from processor.ingest.body import CLOSING_READ_TIMEOUT_S, LINGER_S
 from processor.ingest.room import EXCESS
@@ -133,13 +134,20 @@ def _as_asgi(door: Door) -> Callable[..., object]:
 class DoorProtocol(HttpToolsProtocol):
     """httptools has neither a limit nor a deadline for the head of a request, uvicorn none for the first one.
 
-    uvicorn's own limit of connections would, when it is reached, refuse the requests of those that are there, too.
+    uvicorn's own limit of connections would, when it is reached, refuse the requests of those that are there, too. It
+    sets a timer after each answer; here one timer looks now and then how long the connection has rested.
     """
 
     def __init__(self, *args: Any, room: int, turn_away: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._room = room
         self._turn_away = turn_away
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._receiving = False
+        self._begun: tuple[RequestResponseCycle, Any] | None = None  # by what is being received
+        self._rests_since_s: float | None = None  # None: a request is under way
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -149,24 +157,28 @@ class DoorProtocol(HttpToolsProtocol):
         elif excess > 0:
             self.app = self._turn_away
             self.loop.call_later(LINGER_S, transport.abort)
-        self._head_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._rests_since_s = self.loop.time()
+        self._rest_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_it_rests)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._rest_timer.cancel()
         self._end_of_head()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._rests_since_s = None
+        self._receiving = True
         super().data_received(data)
+        self._receiving = False
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self._refuse_head()
             elif self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
-
-    _in_head = False
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            self._start_asgi_task(*begun)
 
     def on_message_begin(self) -> None:
         self._in_head = True
@@ -175,6 +187,34 @@ class DoorProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_of_head()
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """uvicorn calls it when the head is there; whether the body is, shows when all has been looked at."""
+        if self._receiving:
+            self._begun = cycle, app
+        elif cycle.more_body:
+            super()._start_asgi_task(cycle, app)
+        else:
+            whole.Errand(whole.serve(app, cycle, self.server_state.default_headers), self.tasks)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:  # not at once: the answers of hundreds would be nested in each other
+            self.loop.call_soon(self._start_asgi_task, *self.pipeline.pop())
+        else:
+            self._rests_since_s = self.loop.time()
+
+    def _look_whether_it_rests(self) -> None:
+        left_s = float(self.timeout_keep_alive)
+        if self._rests_since_s is not None:
+            left_s -= self.loop.time() - self._rests_since_s
+        if left_s <= 0:
+            self.timeout_keep_alive_handler()
+        else:
+            self._rest_timer = self.loop.call_later(left_s, self._look_whether_it_rests)
 
     def _end_of_head(self) -> None:
         self._in_head = False
