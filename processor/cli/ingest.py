@@ -66,7 +66,9 @@ def serve(settings: Settings, listening: socket.socket) -> None:
     producer = Producer(properties, outage.on_event, on_statistics=process.kafka)
     metrics.producer_queue_records.set_function(producer.waiting)
     metrics.producer_queue_limit_records.set(producer.queue_limit)
-    publisher = KafkaPublisher(producer.produce, topic, outage, metrics, ack_timeout_s=ingest.ack_timeout_s)
+    publisher = KafkaPublisher(
+        producer.produce, topic, outage, metrics, ack_timeout_s=ingest.ack_timeout_s, serve=producer.serve
+    )
     keys = None
     if ingest.keys_file is not None:
         keys = KeyStore(ingest.keys_file, lambda found, broken: _keys_looked_at(metrics, found, broken=broken))

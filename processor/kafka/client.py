@@ -1,13 +1,15 @@
 """One librdkafka producer and the thread that serves it, from birth to burial.
 
 librdkafka calls nobody by itself: delivery reports, errors and its log wait until somebody polls. One thread does
-nothing else, so that an acknowledgement is told within microseconds, whatever the rest of the process does.
+nothing else, so that an acknowledgement is told within microseconds, whatever the rest of the process does. Who wants
+the reports in a thread of its own serves itself: two threads that tell each other of each report use more time than all
+else that is done for a record.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -67,7 +69,7 @@ def refuses_us(why: str) -> Stop:
 
 
 class Client:
-    """`on_event` and delivery callbacks are called in the poll thread.
+    """`on_event` and delivery callbacks are called in the poll thread, or in the one that serves itself.
 
     Every record is reported once: by `close` at the latest, and soon after a fatal error.
     """
@@ -79,6 +81,8 @@ class Client:
         self._closing = threading.Event()
         self._entering = threading.Lock()
         self._users = 0
+        self._use = _Use(self)
+        self._served = False  # by somebody else than the poll thread, since that last looked
         self.failed = False  # fatally: librdkafka takes nothing more
         self.may_not_write = False  # and that is why it failed
         try:
@@ -94,21 +98,30 @@ class Client:
     def is_polled(self) -> bool:
         return self._thread.is_alive()
 
-    @contextmanager
-    def using(self) -> Iterator[confluent_kafka.Producer]:
-        """librdkafka's handle, from any thread. It is not destroyed while in use: nothing in C would notice.
+    def using(self) -> "_Use":
+        """A context manager of librdkafka's handle, from any thread. It is not destroyed while in use: nothing in C
+        would notice.
 
         `Unavailable` once it has failed or is being closed.
         """
+        return self._use
+
+    def serve(self) -> None:
+        """Calls back for what is there, in this thread; never waits. The poll thread stands back for a while."""
+        self._served = True
+        with suppress(Unavailable), self._use:
+            self._serve(0)
+
+    def enter(self) -> confluent_kafka.Producer:
         with self._entering:
             if self.failed or self._closing.is_set():
                 raise Unavailable("the producer has failed or is closed", reason="producer_failed")
             self._users += 1
-        try:
-            yield self._raw
-        finally:
-            with self._entering:
-                self._users -= 1
+        return self._raw
+
+    def leave(self) -> None:
+        with self._entering:
+            self._users -= 1
 
     def close(self) -> None:
         """What is not acknowledged by now is given up and reported so."""
@@ -118,21 +131,25 @@ class Client:
 
     def _poll(self) -> None:
         while not (self._closing.is_set() or self.failed):
-            self._serve()
+            if self._served:
+                self._served = False
+                self._closing.wait(POLL_S)
+            else:
+                self._serve(POLL_S)
         while self._is_used():
-            self._serve()
+            self._serve(POLL_S)
         self._raw.purge()
         while len(self._raw):
-            self._serve()
+            self._serve(POLL_S)
         self._raw.close()  # flushes without a limit: nothing is left to flush
 
     def _is_used(self) -> bool:
         with self._entering:
             return self._users > 0
 
-    def _serve(self) -> None:
+    def _serve(self, wait_s: float) -> None:
         try:
-            self._raw.poll(POLL_S)
+            self._raw.poll(wait_s)
         except KafkaException as error:  # confluent_kafka raises a fatal error here instead of calling `error_cb`
             self._on_error(error.args[0])
         except Exception as error:  # noqa: BLE001  # of a callback; were the thread to end, no record would be reported
@@ -148,3 +165,18 @@ class Client:
                 self.may_not_write = code == KafkaError.CLUSTER_AUTHORIZATION_FAILED
         all_down = code == KafkaError._ALL_BROKERS_DOWN
         self._on_event(ClientEvent(error.name(), error.str(), all_down, code in REFUSALS, fatal))
+
+
+class _Use:
+    """As `contextmanager` would make one for each use, which takes longer than the use."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> confluent_kafka.Producer:
+        return self._client.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._client.leave()

@@ -51,7 +51,9 @@ class RecordTooLarge(TooLarge):
 
 
 class Producer:
-    """Thread-safe. `on_event` and `on_statistics` are called in the poll thread and must neither block nor raise."""
+    """Thread-safe. `on_event` and `on_statistics` are called in the poll thread, or in that of `serve`, and must neither
+    block nor raise.
+    """
 
     def __init__(
         self,
@@ -83,7 +85,8 @@ class Producer:
     def produce(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, on_delivery: OnDelivery
     ) -> None:
-        """Hand one record over; never waits. `on_delivery` is called once, in the poll thread, and must not block.
+        """Hand one record over; never waits. `on_delivery` is called once, in the poll thread or in that of `serve`, and
+        must not block.
 
         `TooLarge`, `QueueFull` or `Unavailable` (closed, failed): the record was not taken, there is no report.
         """
@@ -94,13 +97,18 @@ class Producer:
                     topic,
                     value,
                     key,
-                    headers=list(headers) or None,
+                    headers=list(headers) if headers else None,
                     on_delivery=lambda error, _: on_delivery(None if error is None else self._failure(error, size)),
                 )
         except BufferError:
             raise QueueFull("too many records wait for the broker", reason="queue_full") from None
         except KafkaException as error:
             raise self._refusal(error.args[0]) from None
+
+    def serve(self) -> None:
+        """Tells what is known of records by now, in this thread; never waits. Who goes on doing so, at intervals of less
+        than `client.POLL_S`, hears of nearly all in its own thread; who does not loses nothing."""
+        self._client.serve()
 
     def publish_all(self, records: Sequence[Record], timeout_s: float) -> None:
         """Returns when every record is acknowledged.
