@@ -51,7 +51,7 @@ class RecordTooLarge(TooLarge):
 
 
 class Producer:
-    """Thread-safe. `on_event` and `on_statistics` are called in the poll thread, or in that of `serve`, and must neither
+    """Thread-safe. `on_event` and `on_statistics` are called in the poll thread or in that of `serve`, and must not
     block nor raise.
     """
 
@@ -85,7 +85,7 @@ class Producer:
     def produce(
         self, topic: str, key: bytes | None, value: bytes | None, headers: Headers, on_delivery: OnDelivery
     ) -> None:
-        """Hand one record over; never waits. `on_delivery` is called once, in the poll thread or in that of `serve`, and
+        """Hand one record over; never waits. `on_delivery` is called once, in the poll thread or in that of `serve`; it
         must not block.
 
         `TooLarge`, `QueueFull` or `Unavailable` (closed, failed): the record was not taken, there is no report.
@@ -106,8 +106,9 @@ class Producer:
             raise self._refusal(error.args[0]) from None
 
     def serve(self) -> None:
-        """Tells what is known of records by now, in this thread; never waits. Who goes on doing so, at intervals of less
-        than `client.POLL_S`, hears of nearly all in its own thread; who does not loses nothing."""
+        """Tells what is known of records by now, in this thread; never waits. Who does so more often than each
+        `client.POLL_S` hears of nearly all in its own thread; who does not loses nothing.
+        """
         self._client.serve()
 
     def publish_all(self, records: Sequence[Record], timeout_s: float) -> None:

@@ -1,8 +1,12 @@
 """The door on a real socket, with a publisher in memory: what uvicorn is made to do, and what it is kept from."""
 
+import gc
 import socket
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +14,7 @@ from processor.config import Ingest
 from processor.errors import ExitCode, Stop
 from processor.ingest import server as server_module
 from processor.ingest.server import bind, refuse_open_door
+from processor.sample.bad_bodies import bad_bodies
 from tests.running_door import JSON, body, running, status_of
 from tests.stack import wait_until
 
@@ -24,6 +29,41 @@ def test_one_connection_serves_many_calls_and_the_server_does_not_name_itself() 
             assert answered.headers["server"] is None
         connection.close()
         assert len(door.memory.records) == 3
+
+
+@contextmanager
+def garbage() -> Iterator[list[Any]]:
+    """Filled, in the end, with what only the collector would have found."""
+    found: list[Any] = []
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        yield found
+        gc.collect()
+        found += gc.garbage
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+
+
+def test_no_request_leaves_a_cycle_behind_as_the_door_collects_garbage_seldom() -> None:
+    good = body(), tuple(JSON.items()), 200
+    requests = [good, *bad_bodies(datetime.now(UTC), max_body_bytes=65536)]
+    assert len(requests) > 30
+    with running(max_body_bytes=65536) as door:
+
+        def send_all() -> None:
+            for content, headers, status in requests:
+                connection = door.connect()
+                connection.request("POST", "/call/end", content, dict(headers))
+                assert status_of(connection) == status
+
+        send_all()  # what is made once is made now
+        with garbage() as found:
+            send_all()
+    assert found == []
 
 
 def test_pipelined_calls_are_answered_in_order() -> None:
