@@ -38,10 +38,12 @@ class Errand:
     def _go_on(self, _done: object = None) -> None:
         try:
             self._waits_for = self._coroutine.send(None)
+            self._waits_for.add_done_callback(self._go_on)
         except StopIteration:
             self._errands.discard(self)
-        else:
-            self._waits_for.add_done_callback(self._go_on)
+        except BaseException:
+            self._errands.discard(self)  # else the server would wait for it when it stops
+            raise
 
 
 async def serve(app: App, cycle: RequestResponseCycle, default_headers: list[tuple[bytes, bytes]]) -> None:
