@@ -166,7 +166,6 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._rests_since_s = None
         self._receiving = True
         super().data_received(data)
         self._receiving = False
@@ -178,13 +177,16 @@ class DoorProtocol(HttpToolsProtocol):
                 self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.timeout_keep_alive_handler)
         if self._begun is not None:
             begun, self._begun = self._begun, None
-            self._start_asgi_task(*begun)
+            if not self.transport.is_closing():  # what followed was refused, and the client takes that for the answer
+                self._start_asgi_task(*begun)
 
-    def on_message_begin(self) -> None:
+    def on_message_begin(self) -> None:  # not by empty lines, which may come before it
+        self._rests_since_s = None
         self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        self._rests_since_s = None  # once more: an answer to the one before may have come between
         self._end_of_head()
         super().on_headers_complete()
 
