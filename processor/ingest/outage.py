@@ -25,7 +25,7 @@ OnChange = Callable[[bool, str], None]  # away or not, and why
 
 
 class Outage:
-    """Thread-safe: `admits` is asked in the event loop, the rest is told by the producer's poll thread.
+    """Thread-safe: `admits` is asked in the event loop, the rest is told there or by the producer's poll thread.
 
     `refused_because`: the brokers turn our credentials or TLS down, so far as is known.
     """

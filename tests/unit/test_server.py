@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from processor.errors import ExitCode, Stop
 from processor.ingest import server as server_module
 from processor.ingest.server import bind, refuse_open_door
 from processor.sample.bad_bodies import bad_bodies
-from tests.running_door import JSON, body, running, status_of
+from tests.running_door import JSON, Running, body, running, status_of
 from tests.stack import wait_until
 
 
@@ -95,13 +96,14 @@ def test_a_client_that_asks_first_is_told_413_before_it_sends_anything() -> None
 def test_what_is_in_flight_is_answered_when_the_server_stops() -> None:
     with running() as door:
         door.acknowledge(now=False)
-        waiting = [door.send() for _ in range(5)]
-        wait_until(lambda: len(door.memory.records) == 5, within_s=5, what="all are being published")
+        waiting, whole = [door.send() for _ in range(5)], [sent_whole(door) for _ in range(5)]
+        wait_until(lambda: len(door.memory.records) == 10, within_s=5, what="all are being published")
         door.terminate()
         wait_until(lambda: not accepts(door.port), within_s=5, what="nothing new is accepted")
         assert door.thread.is_alive()
         door.acknowledge(now=True)
         assert [status_of(connection) for connection in waiting] == [200] * 5
+        assert [last_answer(client) for client in whole] == [(200, "close")] * 5
         door.thread.join(10)
         assert not door.thread.is_alive()
 
@@ -109,12 +111,26 @@ def test_what_is_in_flight_is_answered_when_the_server_stops() -> None:
 def test_what_is_never_acknowledged_does_not_hold_the_server_for_ever() -> None:
     with running(ack_timeout_s=2) as door:
         door.acknowledge(now=False)
-        waiting = door.send()
-        wait_until(lambda: door.memory.records, within_s=5, what="it is being published")
+        waiting, whole = door.send(), sent_whole(door)
+        wait_until(lambda: len(door.memory.records) == 2, within_s=5, what="both are being published")
         door.terminate()
         assert status_of(waiting) == 503
+        assert last_answer(whole) == (503, "close")
         door.thread.join(10)
         assert not door.thread.is_alive()
+
+
+def test_a_client_that_leaves_before_its_call_is_acknowledged_leaves_nothing_and_its_call_stays() -> None:
+    with running() as door:
+        door.acknowledge(now=False)
+        with sent_whole(door):
+            wait_until(lambda: door.memory.records, within_s=5, what="it is being published")
+        wait_until(lambda: not door.server.server_state.connections, within_s=5, what="it has left")
+        assert (len(door.memory.records), door.intake.in_flight_requests) == (1, 1)
+        door.acknowledge(now=True)
+        wait_until(lambda: not door.server.server_state.tasks, within_s=5, what="nothing is waited for")
+        assert (door.intake.in_flight_requests, door.intake.in_flight_bytes) == (0, 0)
+        assert status_of(door.send()) == 200
 
 
 def test_before_it_stops_it_is_not_ready_for_a_while_and_serves_on() -> None:
@@ -189,6 +205,24 @@ def test_connections_beyond_those_that_can_be_told_are_hung_up_on(monkeypatch: p
     monkeypatch.setattr(server_module, "EXCESS", 0)
     with running(room=0) as door, door.raw() as client, suppress(ConnectionResetError):
         assert client.recv(100) == b""
+
+
+def sent_whole(door: Running) -> socket.socket:
+    """A good call in one piece, not yet answered: `http.client` sends head and body apart."""
+    client = door.raw()
+    client.sendall(
+        b"POST /call/end HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%b" % (len(body()), body())
+    )
+    return client
+
+
+def last_answer(client: socket.socket) -> tuple[int, str | None]:
+    """Its status, and what becomes of the connection."""
+    with client, HTTPResponse(client) as answered:
+        answered.begin()
+        answered.read()
+        return answered.status, answered.headers["connection"]
 
 
 def accepts(port: int) -> bool:
