@@ -2,15 +2,18 @@
 
 import ctypes
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import confluent_kafka
 import pytest
 
+from processor.deadline import Deadline
 from processor.errors import ExitCode, Stop, TooLarge, Unavailable
 from processor.kafka.client import ClientEvent
-from processor.kafka.producer import REBUILD_EVERY_S, NotDelivered, Producer, QueueFull, RecordTooLarge
+from processor.kafka.producer import REBUILD_EVERY_S, NotDelivered, OnDelivery, Producer, QueueFull, RecordTooLarge
 from processor.kafka.promises import dead_letter_properties, producer_properties
 from tests.stack import wait_until
 
@@ -173,6 +176,89 @@ def test_a_producer_that_fails_is_not_destroyed_while_another_thread_is_in_it(pr
     for thread in asking:
         thread.join()
     assert len(answers) == 4
+
+
+# --- whoever serves itself, with a broker that librdkafka plays
+
+
+def played(events: list[ClientEvent]) -> Producer:
+    return Producer(properties(**{"test.mock.num.brokers": 1, "allow.auto.create.topics": True}), events.append)
+
+
+def test_who_serves_itself_hears_in_its_own_thread_and_who_stops_loses_nothing(events: list[ClientEvent]) -> None:
+    producer = played(events)
+    heard: list[tuple[str, Exception | None]] = []
+
+    def report(error: Exception | None) -> None:
+        heard.append((threading.current_thread().name, error))
+
+    for i in range(1, 101):
+        producer.produce(*RECORD, report)
+        serve_until(producer, lambda n=i: len(heard) == n)  # type: ignore[misc]
+    in_our_own = [name for name, _ in heard].count(threading.current_thread().name)
+    assert in_our_own > 50  # all but those of moments in which this machine let us wait
+    producer.produce(*RECORD, report)
+    wait_until(lambda: len(heard) == 101, within_s=10, what="a report without being served")
+    assert heard[-1] == ("kafka-producer", None)
+    assert {error for _, error in heard} == {None}
+    producer.close(0)
+    producer.serve()
+    assert len(heard) == 101
+
+
+def test_each_record_is_reported_once_while_two_threads_serve_and_the_producer_fails(events: list[ClientEvent]) -> None:
+    producer = played(events)
+    stopping = threading.Event()
+
+    def serve() -> None:
+        while not stopping.wait(0.001):
+            producer.serve()
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    heard: list[int] = []
+    taken: set[int] = set()
+    for i in range(3000):
+        if i == 2000:
+            fail_fatally(producer)
+        with suppress(Unavailable):
+            producer.produce(*RECORD, lambda _, i=i: heard.append(i))  # type: ignore[misc]
+            taken.add(i)
+    wait_until(lambda: len(heard) >= len(taken) > 0, within_s=10, what="all are reported")
+    stopping.set()
+    serving.join()
+    producer.close(1)
+    assert sorted(heard) == sorted(taken)
+    assert len(taken) >= 2000
+
+
+def test_a_fatal_error_is_told_to_who_serves_itself_and_a_new_producer_is_served(events: list[ClientEvent]) -> None:
+    producer = played(events)
+    reports: list[Exception | None] = []
+    fail_fatally(producer)
+    serve_until(producer, lambda: events)
+    assert {event.fatal for event in events} == {True}
+    producer.serve()  # of one that has failed
+    wait_until(lambda: took(producer, reports.append), within_s=5, what="a new one is built")
+    serve_until(producer, lambda: reports)
+    assert reports == [None]
+    producer.close(0)
+
+
+def serve_until(producer: Producer, condition: Callable[[], object]) -> None:
+    deadline = Deadline.after(10)
+    while not condition():
+        assert not deadline.passed()
+        producer.serve()
+        time.sleep(0.001)
+
+
+def took(producer: Producer, on_delivery: OnDelivery) -> bool:
+    try:
+        producer.produce(*RECORD, on_delivery)
+    except Unavailable:
+        return False
+    return True
 
 
 def fail_fatally(producer: Producer) -> None:

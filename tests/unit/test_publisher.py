@@ -9,9 +9,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from processor.errors import TooLarge, Unavailable
+from processor.ingest import publisher as publisher_module
 from processor.ingest.memory import MemoryPublisher
 from processor.ingest.outage import Outage
-from processor.ingest.publisher import PROBE_WAIT_S, KafkaPublisher
+from processor.ingest.publisher import PROBE_WAIT_S, SERVE_EVERY_S, KafkaPublisher
 from processor.kafka.client import ClientEvent
 from processor.kafka.producer import Headers, NotDelivered, OnDelivery, PerhapsTooLarge, QueueFull
 from processor.metrics import IngestMetrics
@@ -41,6 +42,10 @@ class Records:
     def waiting(self) -> int:
         return len(self._reports)
 
+    def forget(self) -> OnDelivery:
+        """The oldest record's report, which nobody tells."""
+        return self._reports.pop(0)
+
     def report(self, error: Exception | None = None) -> None:
         """Tell what became of the oldest record, as the poll thread does."""
         thread = threading.Thread(target=self._reports.pop(0), args=(error,))
@@ -48,9 +53,40 @@ class Records:
         thread.join()
 
 
+class Served(Records):
+    """Its reports are told, the oldest first, when it is served; of how many records they are known, the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: list[Exception | None] = []
+        self.served = 0
+        self.in_threads: set[int] = set()
+
+    def serve(self) -> None:
+        self.served += 1
+        self.in_threads.add(threading.get_ident())
+        while self.known:
+            self._reports.pop(0)(self.known.pop(0))
+
+
+class Failures(Outage):
+    """Keeps what it is told of records that were not acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    def failed(self, produced_at_s: float, why: str) -> None:
+        self.told.append(why)
+        super().failed(produced_at_s, why)
+
+
 def publisher(records: Records, outage: Outage | None = None, ack_timeout_s: float = 5) -> KafkaPublisher:
     metrics = IngestMetrics(CollectorRegistry())
-    return KafkaPublisher(records.produce, "calls", outage or Outage(), metrics, ack_timeout_s=ack_timeout_s)
+    serve = records.serve if isinstance(records, Served) else lambda: None
+    return KafkaPublisher(
+        records.produce, "calls", outage or Outage(), metrics, ack_timeout_s=ack_timeout_s, serve=serve
+    )
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -178,6 +214,133 @@ def test_the_client_whose_record_is_the_probe_does_not_wait_for_the_whole_timeou
     with pytest.raises(Unavailable):
         asyncio.run(publisher(Records(), outage, ack_timeout_s=60).publish(b"a/b", b"value"))
     assert time.monotonic() - began_s < PROBE_WAIT_S + 1
+
+
+def test_while_records_wait_their_reports_are_taken_in_the_event_loop_and_settle_them_there() -> None:
+    records = Served()
+
+    async def story() -> list[BaseException | None]:
+        one = publisher(records)
+        tasks = [asyncio.create_task(one.publish(b"a/b", b"%d" % i)) for i in range(5)]
+        await until(lambda: len(records.taken) == 5)
+        records.known += [None, None, Unavailable("lost"), None, None]
+        await until(lambda: records.waiting == 0)
+        await asyncio.sleep(0)  # the turn in which those that wait go on: nothing is told across threads
+        assert all(task.done() for task in tasks)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    outcomes = asyncio.run(story())
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True, False, False]
+    assert records.in_threads == {threading.get_ident()}
+
+
+def test_a_report_in_another_thread_settles_its_record_in_the_event_loop_all_the_same() -> None:
+    records, refused = Served(), list[Exception]()
+
+    def told() -> None:
+        try:
+            records.forget()(None)
+        except RuntimeError as error:  # of asyncio, which looks at the thread while it is debugged
+            refused.append(error)
+
+    async def story() -> None:
+        task = asyncio.create_task(publisher(records).publish(b"a/b", b"value"))
+        await until(lambda: records.served)
+        thread = threading.Thread(target=told)
+        thread.start()
+        thread.join()
+        assert refused == []
+        await task
+
+    asyncio.run(story(), debug=True)
+
+
+def test_when_no_record_waits_nobody_is_served_and_the_next_record_is() -> None:
+    records = Served()
+
+    async def story() -> None:
+        one = publisher(records)
+        for _ in range(3):
+            records.known.append(None)
+            await one.publish(b"a/b", b"value")
+            await asyncio.sleep(20 * SERVE_EVERY_S)
+            served = records.served
+            await asyncio.sleep(20 * SERVE_EVERY_S)
+            assert records.served == served
+
+    asyncio.run(story())
+    assert records.waiting == 0
+
+
+def test_a_record_whose_report_never_comes_holds_up_no_other_and_is_given_up_once_in_its_time() -> None:
+    records, outage = Served(), Failures()
+
+    async def story() -> None:
+        one = publisher(records, outage, ack_timeout_s=0.2)
+        first = asyncio.create_task(one.publish(b"a/b", b"first"))
+        await until(lambda: records.taken)
+        lost = records.forget()
+        for _ in range(10):
+            records.known.append(None)
+            await one.publish(b"a/b", b"another")
+        assert not first.done()
+        with pytest.raises(Unavailable, match="no acknowledgement in time"):
+            await first
+        assert outage.told == ["no acknowledgement in time"]
+        assert not outage.is_known  # others were acknowledged since
+        lost(None)
+        records.known.append(None)
+        await one.publish(b"a/b", b"another")
+
+    asyncio.run(story())
+
+
+def test_a_probe_that_is_given_up_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "PROBE_WAIT_S", 0.01)
+    outage = Failures()
+    outage.on_event(ALL_DOWN)
+
+    async def story() -> None:
+        with pytest.raises(Unavailable):
+            await publisher(Served(), outage, ack_timeout_s=0.05).publish(b"a/b", b"value")
+        await asyncio.sleep(0.1)  # the ack timeout has passed as well
+
+    monkeypatch.setattr(outage, "admits", lambda: True)
+    asyncio.run(story())
+    assert outage.told == ["no acknowledgement in time"]
+
+
+def test_a_client_that_is_not_waited_for_any_longer_harms_no_other() -> None:
+    records = Served()
+
+    async def story() -> None:
+        one = publisher(records)
+        task = asyncio.create_task(one.publish(b"a/b", b"value"))
+        await until(lambda: records.taken)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        records.known += [Unavailable("lost"), None]  # of both, one after the other
+        await one.publish(b"a/b", b"value")
+
+    asyncio.run(story())
+
+
+def test_records_are_attended_to_in_another_event_loop_when_the_one_before_is_closed() -> None:
+    records = Served()
+    one = publisher(records)
+
+    async def left_waiting() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(one.publish(b"a/b", b"value"), 0.01)
+
+    async def told() -> None:
+        records.known += [None, None]
+        await one.publish(b"a/b", b"value")
+
+    asyncio.run(left_waiting())
+    asyncio.run(told())
+    assert records.waiting == 0
 
 
 def test_the_double_in_memory_fails_where_it_is_told_to() -> None:
