@@ -116,7 +116,7 @@ MUTATIONS: Final = (
         "no acknowledged call is missing",
         "doors killed",
         Law.ACKNOWLEDGED,
-        [Edit("ingest/publisher.py", "            await fate\n", "            fate.cancel()\n")],
+        [Edit("ingest/publisher.py", "        await fate\n", "        fate.cancel()\n")],
     ),
     Mutation(
         "offsets from the table",
