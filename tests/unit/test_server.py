@@ -2,7 +2,7 @@
 
 import gc
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPResponse
@@ -60,6 +60,7 @@ def test_no_request_leaves_a_cycle_behind_as_the_door_collects_garbage_seldom() 
                 connection = door.connect()
                 connection.request("POST", "/call/end", content, dict(headers))
                 assert status_of(connection) == status
+                assert last_answer(sent_whole(door, content, headers))[0] == status
 
         send_all()  # what is made once is made now
         with garbage() as found:
@@ -207,13 +208,14 @@ def test_connections_beyond_those_that_can_be_told_are_hung_up_on(monkeypatch: p
         assert client.recv(100) == b""
 
 
-def sent_whole(door: Running) -> socket.socket:
-    """A good call in one piece, not yet answered: `http.client` sends head and body apart."""
+def sent_whole(
+    door: Running, content: bytes | None = None, headers: Iterable[tuple[str, str]] = tuple(JSON.items())
+) -> socket.socket:
+    """A call in one piece, not yet answered; a good one if none is given. `http.client` sends head and body apart."""
+    content = body() if content is None else content
+    lines = ["POST /call/end HTTP/1.1", "host: x", f"content-length: {len(content)}", *map(": ".join, headers), "", ""]
     client = door.raw()
-    client.sendall(
-        b"POST /call/end HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n%b" % (len(body()), body())
-    )
+    client.sendall("\r\n".join(lines).encode() + content)
     return client
 
 
