@@ -1,6 +1,5 @@
 """`call-processor ingest`: the door, from HTTP to an acknowledged record."""
 
-import gc
 import socket
 import time
 from contextlib import nullcontext
@@ -11,7 +10,7 @@ import typer
 
 from processor import config, logs
 from processor.admin import AdminServer, Health
-from processor.cli.process import process_metrics
+from processor.cli.process import collect_garbage_seldom, process_metrics
 from processor.config import Ingest, Settings
 from processor.ingest.app import Door, utc_now
 from processor.ingest.auth import Credentials, Keys, RateLimit
@@ -31,7 +30,6 @@ from processor.supervise import run_processes
 log = structlog.get_logger(__name__)
 
 STUCK_AFTER_S: Final = 30.0
-GC_THRESHOLD: Final = 50_000  # objects that are new and still there; 200 requests that wait for the broker
 
 
 def run(
@@ -98,21 +96,12 @@ def serve(settings: Settings, listening: socket.socket) -> None:
             watch,
         ):
             watch.wait_for_first_answer()
-            _seldom_collect_garbage()
+            collect_garbage_seldom()
             log.info("the door is open", listen=ingest.listen, topic=topic)
             server.run(sockets=[listening])
             log.info("the door is closed")
     finally:
         producer.close(ingest.ack_timeout_s)
-
-
-def _seldom_collect_garbage() -> None:
-    """A request leaves no cycle behind, refused or not; one that the broker failed does, without body and record. To
-    look for some after each few, among all that wait for the broker, took a tenth of the door's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
 
 
 def _credentials(ingest: Ingest, keys: KeyStore) -> Credentials:
