@@ -18,21 +18,16 @@ from typing import Annotated, Final
 
 import typer
 
-from tests.mutants.mutations import MODEL, MUTATIONS, Mutation
+from tests.mutants.mutations import MODEL, MUTATIONS, REPEATS, Mutation
 
 ROOT: Final = Path(__file__).parents[2]
 WITHIN_S: Final = 600
 SHOWN: Final = 120  # of what was said
-MODEL_COMMAND: Final = (
-    "pytest",
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "--timeout=600",
-    "-k",
-    "postgresql",
-    "tests/contract/test_sink_machine.py",
-)
+PYTEST: Final = ("pytest", "-q", "-p", "no:cacheprovider", "--timeout=600")
+COMMANDS: Final = {
+    MODEL: (*PYTEST, "-k", "postgresql", "tests/contract/test_sink_machine.py"),
+    REPEATS: (*PYTEST, "tests/contract/test_dedupe.py"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ def show(guard: str, proof: str, verdict: Verdict) -> bool:
 def judge(mutation: Mutation | None, proof: str) -> Verdict:
     began_s = time.monotonic()
     with copy(mutation) as tree:
-        command = MODEL_COMMAND if proof == MODEL else ("tests.mutants.scenario", proof)
+        command = COMMANDS.get(proof, ("tests.mutants.scenario", proof))
         ended = subprocess.run(
             [sys.executable, "-m", *command],
             cwd=tree, env={**os.environ, "HYPOTHESIS_PROFILE": "mutants"}, capture_output=True, text=True,

@@ -38,6 +38,7 @@ class Mutation:
 
 
 MODEL: Final = "model"
+REPEATS: Final = "repeats"
 CHECK: Final = "if row is None or row.epoch != span.epoch or row.next_offset != span.start:"
 
 MUTATIONS: Final = (
@@ -87,8 +88,8 @@ MUTATIONS: Final = (
     Mutation(
         "look-up of suspected keys",
         "totals when the database was set back",
-        MODEL,
-        "totals() == fold(counted)",
+        REPEATS,
+        'counted("lost"), partition=1).counted == 2',
         [
             Edit(
                 "sinks/postgres/dedupe.py",

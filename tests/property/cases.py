@@ -19,7 +19,7 @@ settings.register_profile(
 # For programs that are known to be wrong: it ends at the first case that shows it.
 settings.register_profile(
     "mutants",
-    max_examples=4_000,
+    max_examples=10_000,
     deadline=None,
     phases=[Phase.generate],
     report_multiple_bugs=False,
