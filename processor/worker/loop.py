@@ -107,6 +107,7 @@ class Worker:
 
     def _read(self) -> None:
         room = self.limits.batch_max_records - self.assignment.unwritten()
+        began_s = self.clock()
         try:
             reading = self.reader.read(max(1, room), self._patience_s())
             self._read_again(self.assignment.accept(reading))
@@ -116,7 +117,7 @@ class Worker:
         if not self.assignment.unwritten():
             self._oldest_s = None
         elif self._oldest_s is None:
-            self._oldest_s = self.clock()
+            self._oldest_s = began_s  # a record may have come then, and the client returns when its time is over
 
     def _read_again(self, offsets: Mapping[int, int]) -> None:
         try:
