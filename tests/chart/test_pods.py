@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench import door, report, worker
 from processor.config import PREFIX, Settings
 from processor.ingest.body import CLOSING_READ_TIMEOUT_S
 from processor.kafka.promises import QUEUE_BYTES
@@ -183,6 +184,23 @@ def test_resources_are_asked_for_and_cpu_is_not_limited(name: str) -> None:
         assert {*resources["requests"]} == {"cpu", "memory"}
         assert {*resources["limits"]} == {"memory"}
     assert "resources" not in ours(deployment_pod(VARIANTS["no resources"], "worker"))
+
+
+def test_what_the_bench_measured_finds_room_in_what_is_asked_for_by_default() -> None:
+    """Memory of every case of ours. A worker is one thread: its highest rate fits into the CPU of its request; doors
+    are added before they are full.
+    """
+    sections, sizes = report.load(), {"Gi": 2**30, "Mi": 2**20}
+    ours_alone = {"ingest": ("Door", "door", (door.ECHO, door.FASTAPI)), "worker": ("Worker", "worker", worker.OTHERS)}
+    for role, (title, name, others) in ours_alone.items():
+        results = [one for one in sections[title].results if not one.scenario.startswith(tuple(others))]
+        asked = ours(deployment_pod({}, role))["resources"]["requests"]["memory"]
+        peaks = [sample[f"{name} MiB"] for one in results for sample in one.samples if f"{name} MiB" in sample]
+        assert len(peaks) > 20
+        assert max(peaks) * MIB <= int(asked[:-2]) * sizes[asked[-2:]], f"{role} has met {max(peaks)} MiB"
+    base = sections["Worker"].results[0]
+    cores = base.median("events/s") * base.median("worker us") / 1e6
+    assert cores <= float(ours(deployment_pod({}, "worker"))["resources"]["requests"]["cpu"])
 
 
 def test_whatever_a_pod_needs_besides_is_passed_through() -> None:
