@@ -201,6 +201,21 @@ def test_a_batch_waits_for_company_but_not_longer_than_its_age() -> None:
     assert bench.sink.writes == 1
 
 
+def test_what_the_client_waits_for_company_is_part_of_a_batchs_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(log_of(0, 1))
+    at_once = FakeLog.read
+
+    def read(log: FakeLog, max_records: int, timeout_s: float) -> Reading:
+        bench.clock.now_s += 0.19
+        return at_once(log, max_records, timeout_s)
+
+    monkeypatch.setattr(FakeLog, "read", read)
+    bench.turn(2, seconds=0)
+    assert bench.sink.writes == 0
+    bench.turn(seconds=0)
+    assert bench.sink.writes == 1
+
+
 def test_a_full_batch_does_not_wait() -> None:
     bench = Bench(log_of(*range(250)))
     bench.turn(3, seconds=0.001)
