@@ -68,13 +68,13 @@ class Running:
     def acknowledge(self, *, now: bool) -> None:
         """From this thread: the next records are acknowledged, or not."""
         change = self.memory.acknowledging.set if now else self.memory.acknowledging.clear
-        loop = self.loop()
+        loop = self._loop()
         loop.call_soon_threadsafe(change)
 
     def terminate(self) -> None:
         self.server.handle_exit(signal.SIGTERM, None)
 
-    def loop(self) -> asyncio.AbstractEventLoop:
+    def _loop(self) -> asyncio.AbstractEventLoop:
         return self.server.servers[0].get_loop()
 
 

@@ -8,7 +8,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -32,7 +31,6 @@ KEEP_ALIVE_S: Final = 75  # longer than the 60 s of common proxies, which would 
 HEAD_TIMEOUT_S: Final = 10
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 BACKLOG: Final = 2048
-TAKEN_A_TURN: Final = 16  # connections
 
 
 def bind(listen: str) -> socket.socket:
@@ -117,15 +115,6 @@ class DoorServer(uvicorn.Server):
         else:
             self.should_exit = True
             self.force_exit = sig == signal.SIGINT
-
-    def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Until it is stopped. A turn of the loop takes one connection for each socket, and a turn is long when all are
-        busy: so it listens by several, of which each is the same.
-        """
-        listening = sockets or []
-        with ExitStack() as twins:
-            more = [twins.enter_context(one.dup()) for one in listening for _ in range(1, TAKEN_A_TURN)]
-            super().run([*listening, *more])
 
     async def on_tick(self, counter: int) -> bool:
         self._ticked_s = self._clock()

@@ -28,7 +28,8 @@ from tests.chaos.report import Times
 from tests.chaos.scene import Impossible
 from tests.chaos.schedule import Kind, Planned, schedule
 from tests.chaos.watch import Takeover, undisturbed
-from tests.mutants.mutations import MODEL, MUTATIONS, Edit, Mutation
+from tests.mutants.__main__ import COMMANDS
+from tests.mutants.mutations import MUTATIONS, Edit, Mutation
 from tests.mutants.scenarios import SCENARIOS
 
 NOW = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
@@ -370,5 +371,5 @@ def test_a_mutation_whose_text_is_gone_fails(tmp_path: Path) -> None:
 
 
 def test_every_mutant_has_its_proof() -> None:
-    assert {mutation.proof for mutation in MUTATIONS} == {MODEL, *SCENARIOS}
+    assert {mutation.proof for mutation in MUTATIONS} == {*COMMANDS, *SCENARIOS}
     assert {fault.name for faults in SCENARIOS.values() for fault in faults} <= set(KINDS)

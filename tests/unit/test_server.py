@@ -2,9 +2,8 @@
 
 import gc
 import socket
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from processor.config import Ingest
 from processor.errors import ExitCode, Stop
 from processor.ingest import server as server_module
-from processor.ingest.server import TAKEN_A_TURN, bind, refuse_open_door
+from processor.ingest.server import bind, refuse_open_door
 from processor.sample.bad_bodies import bad_bodies
 from tests.running_door import JSON, Running, body, running, status_of
 from tests.stack import wait_until
@@ -67,31 +66,6 @@ def test_no_request_leaves_a_cycle_behind_as_the_door_collects_garbage_seldom() 
         with garbage() as found:
             send_all()
     assert found == []
-
-
-def test_connections_are_taken_many_in_a_turn_as_a_turn_is_long_when_all_are_busy() -> None:
-    turns: list[int] = []
-    held, released = threading.Event(), threading.Event()
-    with running() as door, ExitStack() as clients:
-        loop = door.loop()
-
-        def hold() -> None:
-            held.set()
-            released.wait(10)
-
-        def turn() -> None:
-            turns.append(len(door.server.server_state.connections))
-            if turns[-1] < 64:
-                loop.call_soon(turn)
-
-        loop.call_soon_threadsafe(hold)
-        assert held.wait(5)
-        for _ in range(64):
-            clients.enter_context(door.raw())
-        loop.call_soon_threadsafe(turn)
-        released.set()
-        wait_until(lambda: turns and turns[-1] == 64, within_s=5, what="all are taken")
-    assert len(turns) <= 64 // TAKEN_A_TURN + 4, turns
 
 
 def test_pipelined_calls_are_answered_in_order() -> None:
