@@ -65,10 +65,10 @@ def run(processes: Annotated[int, typer.Option(min=1, help="Members of the group
         worker = _build(settings, connection, topics, process, metrics, stop)
         if worker is None:
             return
+        collect_garbage_seldom()
         worker_of.append(worker)
         process.loop_turn_age_seconds.set_function(lambda: time.monotonic() - worker.last_turn_s)
         watch = LagWatch(partial(topics.end_offsets, settings.kafka.topic), worker.lag, metrics)
-        collect_garbage_seldom()
         with Maintenance(settings, metrics), watch:
             worker.run(stop)
 

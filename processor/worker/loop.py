@@ -70,7 +70,7 @@ class Worker:
     metrics: WorkerMetrics
     clock: Clock
     now_ms: Callable[[], float]  # since 1970, to tell the age of records
-    last_turn_s: float = 0.0
+    last_turn_s: float = field(init=False)
     failures: int = 0  # tries in a row that something was unavailable
     waiting_for: str = ""  # what was unavailable, when it last was
     lag: Lag = field(default_factory=Lag)
@@ -78,6 +78,9 @@ class Worker:
     _try_at_s: float = 0.0
     _compare_at_s: float = 0.0
     _oldest_s: float | None = None  # since when something is buffered
+
+    def __post_init__(self) -> None:
+        self.last_turn_s = self.clock()  # who asks before the first turn must not take us for stuck
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Until `stopping`; then one last try to write what is buffered, and the group is left."""

@@ -133,7 +133,7 @@ def test_the_meter_counts_a_process_and_its_children() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         meter = Meter({"one": process.pid})
-        assert meter.cpu_s()["one"] >= 0.2
+        assert meter.cpu_s()["one"] > 0.15  # counted in hundredths, for each process
         assert meter.peak_mib()["one"] > 1
         process.communicate(b"\n")
 

@@ -179,6 +179,10 @@ def test_records_are_counted_and_offsets_follow() -> None:
     assert bench.log.mirrored == {0: 5, 1: 3}
 
 
+def test_a_worker_that_has_not_turned_yet_is_not_taken_for_stuck() -> None:
+    assert Bench(log_of(0), clock=Clock(1000.0)).worker.last_turn_s == 1000
+
+
 def test_a_partition_that_was_taken_is_fetched_at_once() -> None:
     bench = Bench(log_of(0, 1))
     bench.turn(2)
