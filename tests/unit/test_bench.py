@@ -126,14 +126,14 @@ def test_posts_are_answered_each_once_as_fast_as_possible_or_as_they_are_due() -
 
 
 def test_the_meter_counts_a_process_and_its_children() -> None:
-    child = "import time\nwhile time.process_time() < 0.2: pass"
+    child = "import time\nwhile time.process_time() < 0.25: pass"  # the system counts whole hundredths
     parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]]); print(flush=True); input()"
     command = [sys.executable, "-c", parent, child]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         meter = Meter({"one": process.pid})
-        assert meter.cpu_s()["one"] > 0.15  # counted in hundredths, for each process
+        assert meter.cpu_s()["one"] >= 0.2
         assert meter.peak_mib()["one"] > 1
         process.communicate(b"\n")
 

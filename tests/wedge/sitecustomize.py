@@ -14,7 +14,7 @@ from processor.batch import Decoded, Record
 from processor.cli import worker
 from processor.worker.decode import Decoder
 
-worker.STUCK_AFTER_S = 6.0  # type: ignore[misc]
+worker.STUCK_AFTER_S = 2.0  # type: ignore[misc]
 liveness.ASK_EVERY_S = 0.5  # type: ignore[misc]
 _decode = Decoder.__call__
 
