@@ -17,7 +17,7 @@ import pyruhvro
 
 from processor.calls import TIMED_FROM_MS, TIMED_UNTIL_MS, USAGE_FIELDS
 from processor.codec.schema import CUT_SCHEMA, without_logical_types
-from processor.counting.columns import CallColumns, Entries, Ints
+from processor.counting.columns import Bools, CallColumns, Entries, Ints
 from processor.counting.totals import UNTIMED
 from processor.limits import (
     ID_BYTES,
@@ -40,8 +40,6 @@ PIECE_BYTES: Final = 32 * 2**20
 # A thousand times such a time (142,000 years), and its distance from any other, fit into 64 bits.
 _FAR_MS: Final = 2**52
 MANY_BROKEN: Final = 100
-
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class NativeFailure(Exception):

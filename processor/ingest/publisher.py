@@ -52,7 +52,7 @@ class KafkaPublisher:
         metrics: IngestMetrics,
         *,
         ack_timeout_s: float,
-        serve: Callable[[], None] = lambda: None,
+        serve: Callable[[], None],
         clock: Clock = time.monotonic,
     ) -> None:
         self._produce = produce

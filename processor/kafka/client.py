@@ -8,8 +8,8 @@ else that is done for a record.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -81,7 +81,6 @@ class Client:
         self._closing = threading.Event()
         self._entering = threading.Lock()
         self._users = 0
-        self._use = _Use(self)
         self._served = False  # by somebody else than the poll thread, since that last looked
         self.failed = False  # fatally: librdkafka takes nothing more
         self.may_not_write = False  # and that is why it failed
@@ -98,30 +97,27 @@ class Client:
     def is_polled(self) -> bool:
         return self._thread.is_alive()
 
-    def using(self) -> "_Use":
-        """A context manager of librdkafka's handle, from any thread. It is not destroyed while in use: nothing in C
-        would notice.
+    @contextmanager
+    def using(self) -> Iterator[confluent_kafka.Producer]:
+        """librdkafka's handle, from any thread. It is not destroyed while in use: nothing in C would notice.
 
         `Unavailable` once it has failed or is being closed.
         """
-        return self._use
-
-    def serve(self) -> None:
-        """Calls back for what is there, in this thread; never waits. The poll thread stands back for a while."""
-        self._served = True
-        with suppress(Unavailable), self._use:
-            self._serve(0)
-
-    def enter(self) -> confluent_kafka.Producer:
         with self._entering:
             if self.failed or self._closing.is_set():
                 raise Unavailable("the producer has failed or is closed", reason="producer_failed")
             self._users += 1
-        return self._raw
+        try:
+            yield self._raw
+        finally:
+            with self._entering:
+                self._users -= 1
 
-    def leave(self) -> None:
-        with self._entering:
-            self._users -= 1
+    def serve(self) -> None:
+        """Calls back for what is there, in this thread; never waits. The poll thread stands back for a while."""
+        self._served = True
+        with suppress(Unavailable), self.using():
+            self._serve(0)
 
     def close(self) -> None:
         """What is not acknowledged by now is given up and reported so."""
@@ -165,18 +161,3 @@ class Client:
                 self.may_not_write = code == KafkaError.CLUSTER_AUTHORIZATION_FAILED
         all_down = code == KafkaError._ALL_BROKERS_DOWN
         self._on_event(ClientEvent(error.name(), error.str(), all_down, code in REFUSALS, fatal))
-
-
-class _Use:
-    """As `contextmanager` would make one for each use, which takes longer than the use."""
-
-    __slots__ = ("_client",)
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def __enter__(self) -> confluent_kafka.Producer:
-        return self._client.enter()
-
-    def __exit__(self, *_: object) -> None:
-        self._client.leave()

@@ -56,7 +56,12 @@ def door(installation: Installation, clock: JumpingClock) -> Iterator[str]:
     properties = producer_properties(connection, delivery_timeout_s=8, max_record_bytes=8 * 2**20)
     producer = Producer(properties, outage.on_event)
     publisher = KafkaPublisher(
-        producer.produce, installation.topic, outage, IngestMetrics(new_registry()), ack_timeout_s=9
+        producer.produce,
+        installation.topic,
+        outage,
+        IngestMetrics(new_registry()),
+        ack_timeout_s=9,
+        serve=producer.serve,
     )
     try:
         with running(publisher=publisher, now=clock) as one:

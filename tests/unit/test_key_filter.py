@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from processor.sinks.postgres.key_filter import KEYS, KeyFilter, Words
+from processor.counting.columns import Words
+from processor.sinks.postgres.key_filter import KEYS, KeyFilter
 
 BATCH = 20_000
 

@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -41,6 +42,9 @@ class Records:
     @property
     def waiting(self) -> int:
         return len(self._reports)
+
+    def serve(self) -> None:
+        """Nothing is told here."""
 
     def forget(self) -> OnDelivery:
         """The oldest record's report, which nobody tells."""
@@ -83,10 +87,23 @@ class Failures(Outage):
 
 def publisher(records: Records, outage: Outage | None = None, ack_timeout_s: float = 5) -> KafkaPublisher:
     metrics = IngestMetrics(CollectorRegistry())
-    serve = records.serve if isinstance(records, Served) else lambda: None
     return KafkaPublisher(
-        records.produce, "calls", outage or Outage(), metrics, ack_timeout_s=ack_timeout_s, serve=serve
+        records.produce, "calls", outage or Outage(), metrics, ack_timeout_s=ack_timeout_s, serve=records.serve
     )
+
+
+ONE_IS_LOST: Final[list[Exception | None]] = [None, None, Unavailable("lost"), None, None]
+
+
+async def five_that_wait(records: Records) -> list[asyncio.Task[None]]:
+    one = publisher(records)
+    tasks = [asyncio.create_task(one.publish(b"a/b", b"%d" % i)) for i in range(5)]
+    await until(lambda: len(records.taken) == 5)
+    return tasks
+
+
+def are_lost(outcomes: Sequence[BaseException | None]) -> list[bool]:
+    return [isinstance(outcome, Unavailable) for outcome in outcomes]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -127,15 +144,12 @@ def test_many_requests_wait_at_the_same_time_each_for_its_own_report() -> None:
     records = Records()
 
     async def story() -> list[BaseException | None]:
-        one = publisher(records)
-        tasks = [asyncio.create_task(one.publish(b"a/b", b"%d" % i)) for i in range(5)]
-        await until(lambda: len(records.taken) == 5)
-        for i in range(5):
-            records.report(Unavailable("lost") if i == 2 else None)
+        tasks = await five_that_wait(records)
+        for error in ONE_IS_LOST:
+            records.report(error)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    outcomes = asyncio.run(story())
-    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True, False, False]
+    assert are_lost(asyncio.run(story())) == [False, False, True, False, False]
 
 
 @pytest.mark.parametrize("error", [QueueFull("full"), Unavailable("shutting down"), TooLarge("the record", 1)])
@@ -220,17 +234,14 @@ def test_while_records_wait_their_reports_are_taken_in_the_event_loop_and_settle
     records = Served()
 
     async def story() -> list[BaseException | None]:
-        one = publisher(records)
-        tasks = [asyncio.create_task(one.publish(b"a/b", b"%d" % i)) for i in range(5)]
-        await until(lambda: len(records.taken) == 5)
-        records.known += [None, None, Unavailable("lost"), None, None]
+        tasks = await five_that_wait(records)
+        records.known += ONE_IS_LOST
         await until(lambda: records.waiting == 0)
         await asyncio.sleep(0)  # the turn in which those that wait go on: nothing is told across threads
         assert all(task.done() for task in tasks)
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    outcomes = asyncio.run(story())
-    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True, False, False]
+    assert are_lost(asyncio.run(story())) == [False, False, True, False, False]
     assert records.in_threads == {threading.get_ident()}
 
 
@@ -360,7 +371,13 @@ def test_what_was_not_acknowledged_is_counted_by_the_clients_name_for_it_and_wha
     registry, now_s = CollectorRegistry(), [100.0]
     records = Records()
     door = KafkaPublisher(
-        records.produce, "calls", Outage(), IngestMetrics(registry), ack_timeout_s=5, clock=lambda: now_s[0]
+        records.produce,
+        "calls",
+        Outage(),
+        IngestMetrics(registry),
+        ack_timeout_s=5,
+        serve=records.serve,
+        clock=lambda: now_s[0],
     )
 
     async def story(report: Exception | None) -> None:

@@ -14,13 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from processor.calls import id_time_ms
+from processor.counting.columns import Bools, Ints, Words
 from processor.counting.totals import UNTIMED, US_PER_HOUR, Calls
 from processor.limits import WORKER_AHEAD_HOURS
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-Words = np.ndarray[Any, np.dtype[np.uint64]]
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 EPOCH: Final = dt.date(1970, 1, 1)
 _MS_PER_DAY: Final = 86_400_000

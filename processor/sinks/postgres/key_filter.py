@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-Words = np.ndarray[Any, np.dtype[np.uint64]]
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
+from processor.counting.columns import Bools, Words
 
 BITS: Final = 25  # 2^25 of them, 4 MiB
 KEYS: Final = 2_000_000  # of a generation: with PROBES, less than 3 of 1,000 new keys are suspected
