@@ -78,13 +78,24 @@ class PartitionBuffer:
     def __post_init__(self) -> None:
         self.expected = self.start
 
+    def accept_all(self, records: Sequence[Record]) -> Contiguity:
+        """Take the next records of a reading, as `accept` does one; HOLE if there is any."""
+        expected = range(self.expected, self.expected + len(records))
+        if self._ahead is None and [record.offset() for record in records] == list(expected):  # as a rule
+            self.records += records
+            self.size_bytes += sum(map(_size, records))
+            self.expected = expected.stop
+            return Contiguity.TAKEN
+        found = [self.accept(record) for record in records]
+        return Contiguity.HOLE if Contiguity.HOLE in found else Contiguity.TAKEN
+
     def accept(self, record: Record) -> Contiguity:
         """Take the next record."""
         offset = offset_of(record)
         contiguity = self._reach(offset)
         if contiguity is Contiguity.TAKEN:
             self.records.append(record)
-            self.size_bytes += len(record.value() or b"")
+            self.size_bytes += _size(record)
             self.expected = offset + 1
         return contiguity
 
@@ -124,11 +135,16 @@ class PartitionBuffer:
 
     def written(self, end: int) -> None:
         """All below the offset `end` is in the sink."""
-        self.records = [record for record in self.records if offset_of(record) >= end]
-        self.size_bytes = sum(len(record.value() or b"") for record in self.records)
+        left = self.records if end < self.expected else []
+        self.records = [record for record in left if offset_of(record) >= end]
+        self.size_bytes = sum(map(_size, self.records))
         self.dead_letters_sent = {offset for offset in self.dead_letters_sent if offset >= end}
         self.start = end
         self.expected = max(self.expected, end)  # a late commit may be ahead of what was read again since
+
+
+def _size(record: Record) -> int:
+    return len(record.value() or b"")
 
 
 @dataclass(frozen=True, slots=True)

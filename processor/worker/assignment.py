@@ -5,13 +5,13 @@ leaves a consumer that looks assigned and is silent for ever).
 """
 
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-from processor.batch import Contiguity, PartitionBuffer, Reading, partition_of
+from processor.batch import Contiguity, PartitionBuffer, Reading, Record, partition_of
 from processor.deadline import Clock
 from processor.sinks.base import Checkpoint
 from processor.worker.guards import two_deployments
@@ -116,10 +116,13 @@ class Assignment:
     def accept(self, reading: Reading) -> dict[int, int]:
         """Buffer what is ours and in order. Partitions with a hole come back, with the offset to read again from."""
         holes = set()
+        by_partition = defaultdict[int | None, list[Record]](list)
         for record in reading.records:
-            partition = partition_of(record)
+            by_partition[record.partition()].append(record)
+        for records in by_partition.values():
+            partition = partition_of(records[0])
             owned = self.owned.get(partition)  # None: revoked in the same call
-            if owned is not None and owned.buffer.accept(record) is Contiguity.HOLE:
+            if owned is not None and owned.buffer.accept_all(records) is Contiguity.HOLE:
                 holes.add(partition)
         for partition, end in reading.ends.items():
             owned = self.owned.get(partition)

@@ -27,7 +27,7 @@ def test_a_gap_is_passed_and_a_record_never(log: list[int], lost: set[int], behi
     for _ in range(4 * (len(log) + 2)):
         reading = [offset for offset in log if offset >= position][: next(readings)]
         position = reading[-1] + 1 if reading else position
-        results = [buffer.accept(FakeRecord(offset)) for offset in reading if offset not in lost]
+        results = [buffer.accept_all([FakeRecord(offset) for offset in reading if offset not in lost])]
         lost -= set(reading)
         if not any(offset >= position for offset in log):
             results.append(buffer.accept_end(end))

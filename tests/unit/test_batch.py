@@ -77,6 +77,19 @@ def test_a_gap_that_was_seen_behind_one_that_is_not_there_counts_for_nothing() -
     assert buffer.accept(FakeRecord(15)) is Contiguity.HOLE
 
 
+def test_records_that_come_together_are_taken_as_one_by_one() -> None:
+    together, one_by_one = buffer_with(10), buffer_with(10)
+    for reading in ([11, 12], [12, 13], [15, 16], [14, 17], [14, 15]):
+        records = [FakeRecord(offset, payload=b"xy") for offset in reading]
+        found = [one_by_one.accept(record) for record in records]
+        assert (together.accept_all(records) is Contiguity.HOLE) == (Contiguity.HOLE in found)
+        if Contiguity.HOLE in found:
+            assert together.read_again() == one_by_one.read_again()
+        assert (together.records, together.expected) == (one_by_one.records, one_by_one.expected)
+        assert together.size_bytes == one_by_one.size_bytes
+    assert [record.offset() for record in together.records] == [10, 11, 12, 13, 14, 15]
+
+
 def test_what_lies_before_the_end_of_the_log_is_a_gap_if_it_is_found_again() -> None:
     buffer = buffer_with(10)
     assert buffer.accept_end(13) is Contiguity.HOLE

@@ -16,6 +16,7 @@ from processor.config import PREFIX
 from processor.deadline import Deadline
 from processor.errors import Defect, ExitCode, Stop, Unavailable
 from processor.sinks.base import Unstorable
+from processor.sinks.postgres import arrays
 from processor.sinks.postgres.place import place
 from processor.sinks.postgres.pooler import refuse_shared_sessions
 
@@ -68,6 +69,7 @@ def connect(dsn: str, deadline: Deadline) -> Connection:
             application_name="call-processor",
         )
         connection.deadline = deadline
+        arrays.register(connection.adapters)
         try:
             _set_up(connection, dsn)
         except BaseException:

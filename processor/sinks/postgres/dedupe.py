@@ -11,7 +11,7 @@ before we commit, and none is dropped before the floor that allows it can be see
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -94,10 +94,14 @@ class Dedupe:
             connection.execute("SELECT create_key_day(%s)", (EPOCH + dt.timedelta(days=day),))
             self._known_days.add(day)
 
-    def insert(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None]:
+    def insert(
+        self, connection: Connection, staged: StagedKeys, meanwhile: Callable[[Mapping[int, int | None]], object]
+    ) -> dict[int, int | None]:
         """Insert the keys that are new, inside the batch's transaction. The others come back: by position, the content
-        hash of the call that was counted (None: unknown)."""
-        counted_before = self._copy_new(connection, staged)
+        hash of the call that was counted (None: unknown). `meanwhile`: called while the database inserts, if it does,
+        with what will come back unless it refuses one.
+        """
+        counted_before = self._copy_new(connection, staged, meanwhile)
         if counted_before is None:
             counted_before = self._insert_new(connection, staged)
         self._filter.add(staged.hashes)
@@ -110,7 +114,9 @@ class Dedupe:
         if row is not None and (forgotten := staged.older_than(row[0])):
             raise Forgotten(forgotten)
 
-    def _copy_new(self, connection: Connection, staged: StagedKeys) -> dict[int, int | None] | None:
+    def _copy_new(
+        self, connection: Connection, staged: StagedKeys, meanwhile: Callable[[Mapping[int, int | None]], object]
+    ) -> dict[int, int | None] | None:
         """None: that is not done here, or one of them is there already."""
         if self._staged_next:
             self._staged_next -= 1
@@ -120,7 +126,7 @@ class Dedupe:
                 counted_before = self._looked_up(connection, staged)
                 for table in _TABLES:
                     content = staged.copied(table.timed, table.columns, without=counted_before)
-                    self._copy(connection, table.table, content)
+                    self._copy(connection, table.table, content, lambda: meanwhile(counted_before))
         except errors.UniqueViolation:
             self._staged_next = self._staged_after_repeat
             self._staged_after_repeat = min(2 * self._staged_after_repeat, MOST_STAGED)
@@ -150,12 +156,16 @@ class Dedupe:
                 counted_before |= dict(connection.execute(table.statement(_WINNERS), (found,)).fetchall())
         return counted_before
 
-    def _copy(self, connection: Connection, table: str, content: bytes) -> bool:
+    def _copy(
+        self, connection: Connection, table: str, content: bytes, meanwhile: Callable[[], object] | None = None
+    ) -> bool:
         """Whether there is any."""
         if content:
             command = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(sql.Identifier(table))
             with connection.cursor().copy(command) as copy:
                 copy.write(content)
+                if meanwhile is not None:
+                    meanwhile()
         return bool(content)
 
     @contextmanager

@@ -2,22 +2,23 @@
 
 1. lock the checkpoints' rows, in order of partition    another epoch or offset: `Fenced`, nothing is written
 2. insert the keys that are new, sorted                 the others are repeats; below the floor: `Forgotten`
-3. add the totals of the new calls, sorted
+   meanwhile: add up the new calls
+3. add their sums to the totals, sorted
 4. move the checkpoints
 5. COMMIT
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from processor.calls import USAGE_FIELDS
-from processor.counting.totals import Key, Totals
+from processor.counting.totals import Calls
 from processor.deadline import Deadline
 from processor.sinks.base import Batch, Breaker, Checkpoint, LogIdentity, TakeOver, advanced
-from processor.sinks.postgres.call_keys import stage
+from processor.sinks.postgres.call_keys import Repeats, StagedKeys, stage
 from processor.sinks.postgres.checkpoints import Checkpoints
 from processor.sinks.postgres.connection import Connection, connect, translated_errors
 from processor.sinks.postgres.dedupe import Dedupe
+from processor.sinks.postgres.deltas import Deltas, deltas_of
 from processor.sinks.postgres.migrate import check_migrated
 
 
@@ -54,13 +55,13 @@ class PostgresSink:
             connection, dedupe = self._connected(deadline)
             staged = stage(self._seed, batch.calls)
             dedupe.create_missing_days(connection, staged)
+            sums = _Sums(batch.calls, staged, self._folding)
             with connection.transaction():
                 stored = self._checkpoints.lock(connection, batch)
-                counted_before = dedupe.insert(connection, staged)
-                repeats = staged.repeats(counted_before)
-                with self._folding():
-                    totals = batch.calls.fold(left_out=repeats.duplicates)
-                _add_totals(connection, totals)
+                counted_before = dedupe.insert(connection, staged, sums.of)
+                repeats, deltas = sums.of(counted_before)
+                for each in deltas:
+                    each.add(connection)
                 moved = advanced(stored, batch, repeats.duplicates, repeats.conflicts)
                 self._checkpoints.advance(connection, moved)
             return moved
@@ -101,29 +102,21 @@ def _usable(connection: Connection) -> bool:
     return not connection.closed and connection.info.transaction_status.name == "IDLE"
 
 
-def _add_totals(connection: Connection, totals: Totals) -> None:
-    _upsert(connection, "usage_totals", "model", ("calls", *USAGE_FIELDS), totals.usage)
-    _upsert(connection, "status_totals", "status", ("count",), {k: (n,) for k, n in totals.statuses.items()})
-    _upsert(connection, "outcome_totals", "outcome", ("calls",), {k: (n,) for k, n in totals.outcomes.items()})
+class _Sums:
+    """What a batch adds to the totals, once it is known which of its calls are repeats; said again, it is not reckoned
+    again."""
 
+    def __init__(self, calls: Calls, staged: StagedKeys, folding: Callable[[], AbstractContextManager[object]]) -> None:
+        self._calls = calls
+        self._staged = staged
+        self._folding = folding
+        self._repeats: Repeats | None = None
+        self._deltas: list[Deltas] = []
 
-def _upsert(
-    connection: Connection, table: str, name: str, numbers: tuple[str, ...], deltas: dict[Key, tuple[int, ...]]
-) -> None:
-    """Add deltas to their rows, in the order of the keys: two workers lock common rows in one order."""
-    if not deltas:
-        return
-    keys = sorted(deltas)  # by code points: the order of UTF-8 bytes, as the tables' collation
-    columns = [[key[part] for key in keys] for part in range(4)]
-    columns += [[deltas[key][number] for key in keys] for number in range(len(numbers))]
-    types = ["text[]", "bigint[]", "text[]", "text[]"] + ["bigint[]"] * len(numbers)
-    added = ", ".join(f"{number} = {table}.{number} + excluded.{number}" for number in numbers)
-    connection.execute(
-        f"INSERT INTO {table} (project_id, hour, {name}, call_kind, {', '.join(numbers)})"
-        f" SELECT project_id, to_timestamp(hour * 3600), {name}, call_kind, {', '.join(numbers)}"
-        f" FROM unnest({', '.join(f'%s::{kind}' for kind in types)})"
-        f" AS delta(project_id, hour, {name}, call_kind, {', '.join(numbers)})"
-        f" ON CONFLICT (project_id, hour, {name}, call_kind) DO UPDATE"
-        f" SET {added}, updated_at = now()",
-        columns,
-    )
+    def of(self, counted_before: Mapping[int, int | None]) -> tuple[Repeats, list[Deltas]]:
+        repeats = self._staged.repeats(counted_before)
+        if repeats != self._repeats:
+            with self._folding():
+                self._deltas = deltas_of(self._calls.fold(left_out=repeats.duplicates))
+            self._repeats = repeats
+        return repeats, self._deltas
