@@ -53,9 +53,10 @@ class MostlyBroken(Exception):
 @dataclass(frozen=True, slots=True)
 class ReadColumns:
     """`columns` has one entry for each of the positions `read`, ascending; the other bodies are no records, or have
-    more models or statuses than a call may have."""
+    more models or statuses than a call may have. `ids`: once more, as Arrow has them."""
 
     columns: CallColumns
+    ids: pa.StringArray
     read: Ints
 
 
@@ -65,7 +66,7 @@ def read_columns(bodies: Sequence[bytes]) -> ReadColumns:
         parts = [_within_bounds(first, piece, len(bodies)) for first, piece in _readable(_pieces(bodies, 0))]
         table = pa.Table.from_batches([part for _, part in parts], _FLAT_SCHEMA).combine_chunks()
         read = np.concatenate([np.empty(0, np.int64), *(positions for positions, _ in parts)])
-        return ReadColumns(_columns(table), read)
+        return ReadColumns(_columns(table), _one_chunk(table, "id"), read)
     except (KeyboardInterrupt, SystemExit, MostlyBroken):
         raise
     except BaseException as error:  # a panic of the library is no Exception
@@ -168,15 +169,15 @@ def _one_chunk(table: pa.Table, name: str) -> pa.Array:
     return chunk
 
 
-def breaches(columns: CallColumns, record_times_ms: Ints, horizon_days: int) -> Bools:
+def breaches(found: ReadColumns, record_times_ms: Ints, horizon_days: int) -> Bools:
     """Which records break any rule of rules.py; `record_times_ms`: the broker's timestamp of each.
 
     The number of entries is not judged again. A record time beyond +-2^52 counts as broken: the row path reckons with
     it exactly.
     """
-    ids = pa.array(columns.ids, pa.string())
+    columns = found.columns
     broken = _are_broken(columns.projects, lambda text: project_id_breach(text) is not None)[columns.project]
-    broken |= _id_breaches(ids)
+    broken |= _id_breaches(found.ids)
     broken |= _entry_breaches(columns.usage, MODEL_BYTES)
     broken |= _entry_breaches(columns.statuses, STATUS_BYTES)
     broken |= (record_times_ms < -_FAR_MS) | (record_times_ms > _FAR_MS)
@@ -193,9 +194,12 @@ def _are_broken(texts: Sequence[str], is_broken: Any) -> Bools:
 
 
 def _id_breaches(ids: pa.StringArray) -> Bools:
-    length = _ints(pc.binary_length(ids))
-    nul: Bools = pc.match_substring(ids, "\0").to_numpy(zero_copy_only=False)
-    return (length < ID_BYTES[0]) | (length > ID_BYTES[1]) | nul
+    starts, data = _texts(ids)
+    length = np.diff(starts)
+    broken: Bools = (length < ID_BYTES[0]) | (length > ID_BYTES[1])
+    if not data[starts[0] : starts[-1]].all():  # a NUL in any of them
+        broken |= pc.match_substring(ids, "\0").to_numpy(zero_copy_only=False)
+    return broken
 
 
 def _entry_breaches(entries: Entries, key_bytes: tuple[int, int]) -> Bools:
@@ -218,14 +222,25 @@ for _digit in "0123456789abcdefABCDEF":
 _PLACES: Final = (1 << (4 * np.arange(11, -1, -1))).astype(np.int64)
 
 
+def _texts(texts: pa.StringArray) -> tuple[Ints, Any]:
+    """Where each begins (and the last one ends) in their bytes; the bytes."""
+    _, starts, data = texts.buffers()
+    if not len(texts):
+        return np.zeros(1, np.int64), np.empty(0, np.uint8)
+    first = texts.offset
+    return (
+        np.frombuffer(starts, np.int32)[first : first + len(texts) + 1].astype(np.int64),
+        np.frombuffer(data or b"", np.uint8),
+    )
+
+
 def id_times_ms(ids: pa.StringArray) -> Ints:
     """`calls.id_time_ms` over a column; UNTIMED where an id has none."""
-    starts = _ints(pa.array(np.frombuffer(ids.buffers()[1], np.int32)[ids.offset : ids.offset + len(ids) + 1]))
+    starts, data = _texts(ids)
     time_ms = np.full(len(ids), UNTIMED, np.int64)
     (candidates,) = np.nonzero(np.diff(starts) == _LENGTH)
     if not len(candidates):
         return time_ms
-    data = np.frombuffer(ids.buffers()[2], np.uint8)
     if len(candidates) == len(ids):  # as a rule all are: then they stand one behind the other
         text = data[starts[0] : starts[-1]].reshape(-1, _LENGTH)
     else:

@@ -81,8 +81,8 @@ class ColumnCalls:
         self._columns = columns
         self._kept = kept
         self.partitions: Sequence[int] = partitions.tolist()
-        self.offsets: Sequence[int] = offsets.tolist()
-        self.record_times_ms: Sequence[int] = record_times_ms.tolist()
+        self.offsets = offsets
+        self.record_times_ms = record_times_ms
         stated = columns.statuses.sums(columns.statuses.numbers[0])
         self._kind = np.where(stated == 1, 0, np.where(stated > 1, 1, 2))
         self._outcome = np.where(columns.failed, 2, np.where(self._errors() > 0, 1, 0))
@@ -95,22 +95,20 @@ class ColumnCalls:
         return [(projects[project[call]], ids[call]) for call in self._kept.tolist()]
 
     @property
-    def id_times_ms(self) -> Sequence[int]:
-        times: list[int] = self._columns.id_times_ms[self._kept].tolist()
-        return times
+    def id_times_ms(self) -> Ints:
+        return self._columns.id_times_ms[self._kept]
 
     @property
-    def ended_at_us(self) -> Sequence[int]:
-        times: list[int] = self._columns.ended_at_us[self._kept].tolist()
-        return times
+    def ended_at_us(self) -> Ints:
+        return self._columns.ended_at_us[self._kept]
 
     @property
-    def content_hashes(self) -> Sequence[int]:
+    def content_hashes(self) -> Ints:
         columns = self._columns
         words = self._hour.astype(np.uint64) * np.uint64(HOUR_WEIGHT) + _hashes(_OUTCOMES)[self._outcome]
         words += columns.usage.sums(_entry_words(columns.usage, FIELD_WEIGHTS))
         words += columns.statuses.sums(_entry_words(columns.statuses, (STATUS_WEIGHT,)))
-        hashes: list[int] = _mix(words)[self._kept].view(np.int64).tolist()
+        hashes: Ints = _mix(words)[self._kept].view(np.int64)
         return hashes
 
     def fold(self, left_out: Collection[int]) -> Totals:

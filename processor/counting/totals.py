@@ -1,10 +1,10 @@
 """What is kept: totals by project, hour and kind of call; and the calls of a batch, as a sink sees them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import add
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 US_PER_HOUR: Final = 3_600_000_000
 UNTIMED: Final = -1  # in the place of a time, for an id that has none
@@ -45,6 +45,14 @@ class Totals:
                 mine[key] = mine.get(key, 0) + count
 
 
+class Numbers(Protocol):
+    """A list of integers, or a column of them."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __getitem__(self, position: int, /) -> Any: ...
+
+
 class Calls(Protocol):
     """The calls of one batch, in the order in which they are counted: the first of a repeated call wins.
 
@@ -56,23 +64,23 @@ class Calls(Protocol):
         """(project_id, id)"""
 
     @property
-    def id_times_ms(self) -> Sequence[int]:
+    def id_times_ms(self) -> Numbers:
         """`calls.id_time_ms` of each id, or UNTIMED."""
 
     @property
-    def ended_at_us(self) -> Sequence[int]: ...
+    def ended_at_us(self) -> Numbers: ...
 
     @property
-    def content_hashes(self) -> Sequence[int]: ...
+    def content_hashes(self) -> Numbers: ...
 
     @property
     def partitions(self) -> Sequence[int]: ...
 
     @property
-    def offsets(self) -> Sequence[int]: ...
+    def offsets(self) -> Numbers: ...
 
     @property
-    def record_times_ms(self) -> Sequence[int]: ...
+    def record_times_ms(self) -> Numbers: ...
 
     def fold(self, left_out: Collection[int]) -> Totals:
         """The deltas of all calls but those at the positions `left_out` (the repeats)."""

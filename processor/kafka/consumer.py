@@ -105,8 +105,11 @@ class Consumer:
             raise ReadFailed(str(error.args[0])) from error
         if self._callback_error is not None:
             raise self._callback_error
+        events = [message for message in messages if message.error() is not None]
+        if not events:
+            return Reading(messages)
         records = [message for message in messages if message.error() is None]
-        return Reading(records, self._ends(message for message in messages if message.error() is not None))
+        return Reading(records, self._ends(events))
 
     def pause(self, partitions: Iterable[int]) -> None:
         self._consumer.pause(self._partitions(partitions))

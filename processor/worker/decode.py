@@ -36,11 +36,15 @@ def decode_columns(records: Sequence[Record], horizon_days: int) -> Decoded:
     """All records at once; those that cannot be counted get their reason from the row path. `NativeFailure`,
     `MostlyBroken`: none."""
     values = [record.value() for record in records]
-    framed = [at for at, value in enumerate(values) if value is not None and value.startswith(HEADER_V1)]
-    found = read_columns([values[at][len(HEADER_V1) :] for at in framed])  # type: ignore[index]
-    positions = np.array(framed, np.int64)[found.read]
+    bodies = [value[len(HEADER_V1) :] for value in values if value is not None and value.startswith(HEADER_V1)]
+    found = read_columns(bodies)
+    positions, read = found.read, len(bodies)
+    del bodies  # copies, which may be large; the row path makes its own
+    if read < len(values):
+        framed = [at for at, value in enumerate(values) if value is not None and value.startswith(HEADER_V1)]
+        positions = np.array(framed, np.int64)[positions]
     times_ms = np.array([record.timestamp()[1] for record in records], np.int64)
-    (kept,) = np.nonzero(~breaches(found.columns, times_ms[positions], horizon_days))
+    (kept,) = np.nonzero(~breaches(found, times_ms[positions], horizon_days))
     counted = positions[kept]
     calls = ColumnCalls(
         found.columns,

@@ -61,7 +61,7 @@ class Suspects:
     def forgotten(self, calls: Calls, positions: Collection[int]) -> None:
         """The sink cannot tell whether these were counted before, so they never can be."""
         for at in positions:
-            self._set_aside[calls.partitions[at], calls.offsets[at]] = Rejected(
+            self._set_aside[calls.partitions[at], int(calls.offsets[at])] = Rejected(
                 DeadLetterReason.OUTSIDE_HORIZON, "older than the dedupe keys that are kept: it may be counted already"
             )
         log.warning("calls are older than the dedupe keys: they become dead letters", calls=len(positions))

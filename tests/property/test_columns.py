@@ -28,7 +28,7 @@ def assert_one_verdict(r: Random, count: int) -> Decoded:
     for name in (
         "identities", "id_times_ms", "ended_at_us", "content_hashes", "partitions", "offsets", "record_times_ms"
     ):  # fmt: skip
-        assert getattr(columns.calls, name) == getattr(rows.calls, name), name
+        assert list(getattr(columns.calls, name)) == list(getattr(rows.calls, name)), name
     left_out = {call for call in range(len(rows.calls.offsets)) if r.random() < 0.2}
     assert columns.calls.fold(left_out) == rows.calls.fold(left_out)
     return columns

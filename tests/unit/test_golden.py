@@ -72,7 +72,7 @@ def test_both_paths_of_the_worker_count_what_the_lines_say() -> None:
         }
         assert dict(call.status_counts) == end["summary"]["status_counts"]
     assert columns.calls.identities == rows.calls.identities
-    assert columns.calls.content_hashes == rows.calls.content_hashes
+    assert list(columns.calls.content_hashes) == rows.calls.content_hashes
     assert columns.calls.fold(set()) == rows.calls.fold(set())
 
 

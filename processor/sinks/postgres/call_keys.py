@@ -7,7 +7,7 @@ Any other id: 128 bits of the same hash. `ended_at` is no part of the key: a rep
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ class Repeats:
 class StagedKeys:
     """The first call of each key in a batch, in the order of the keys, and what the batch itself shows of repeats."""
 
-    content_hashes: Sequence[int]  # of all calls, by position
+    content_hashes: Ints  # of all calls, by position
     firsts: Ints  # positions of those that are staged
     rows: Any  # of each first: a _ROW
     hashes: Words  # of each first: the last 64 bits of its key
@@ -106,12 +106,15 @@ def stage(seed: bytes, calls: Calls) -> StagedKeys:
     """Pure. Of calls with the same key the first wins."""
     times_ms = np.asarray(calls.id_times_ms, np.int64)
     keys = _keys(seed, calls.identities, times_ms)
-    high, low = keys.view(">u8").astype(np.uint64).T
-    order = np.lexsort((low, high))  # stable: of equal keys the first call comes first
-    is_first = np.ones(len(order), np.bool_)
-    is_first[1:] = (high[order[1:]] != high[order[:-1]]) | (low[order[1:]] != low[order[:-1]])
+    high, low = np.ascontiguousarray(keys.view(">u8").T).astype(np.uint64)
+    order = np.argsort(high, kind="stable")  # of equal keys the first call comes first
+    is_first, differs = _changes(high[order]), _changes(low[order])
+    if (differs > is_first).any():  # only their second halves tell them apart
+        order = np.lexsort((low, high))
+        is_first, differs = _changes(high[order]), _changes(low[order])
+    is_first |= differs
     firsts, winner = order[is_first], np.cumsum(is_first) - 1
-    content_hashes = calls.content_hashes
+    content_hashes = np.asarray(calls.content_hashes, np.int64)
     is_timed = times_ms[firsts] != UNTIMED
     days = times_ms[firsts] // _MS_PER_DAY
     return StagedKeys(
@@ -125,6 +128,11 @@ def stage(seed: bytes, calls: Calls) -> StagedKeys:
     )
 
 
+def _changes(sorted_words: Words) -> Bools:
+    """Where another value begins."""
+    return np.append(np.ones(min(1, len(sorted_words)), np.bool_), sorted_words[1:] != sorted_words[:-1])
+
+
 def _keys(seed: bytes, identities: Sequence[tuple[str, str]], times_ms: Ints) -> Bytes:
     """`call_key` of each: (calls, KEY_BYTES)."""
     keys = np.empty((len(identities), KEY_BYTES), np.uint8)
@@ -132,31 +140,33 @@ def _keys(seed: bytes, identities: Sequence[tuple[str, str]], times_ms: Ints) ->
     for chosen, digest_from in ((timed, _TIME_BYTES), (untimed, 0)):
         of = identities if len(chosen) == len(identities) else [identities[at] for at in chosen.tolist()]
         size = KEY_BYTES - digest_from
-        digests = b"".join(_digests(hashlib.blake2b(digest_size=size, key=seed), of)) if len(chosen) else b""
+        digests = b"".join(_digests(hashlib.blake2b(digest_size=size, key=seed), of))
         keys[chosen, digest_from:] = np.frombuffer(digests, np.uint8).reshape(-1, size)
     keys[timed, :_TIME_BYTES] = times_ms[timed].astype(">i8").view(np.uint8).reshape(-1, 8)[:, -_TIME_BYTES:]
     return keys
 
 
-def _digests(keyed: "hashlib.blake2b", identities: Iterable[tuple[str, str]]) -> Iterator[bytes]:
+def _digests(keyed: "hashlib.blake2b", identities: Collection[tuple[str, str]]) -> list[bytes]:
     """What a project's calls have in common is hashed once."""
-    begun: dict[str, hashlib.blake2b] = {}
+    begin = {}
+    for project_id in {project_id for project_id, _ in identities}:
+        common = keyed.copy()
+        common.update(f"{project_id}\0".encode())
+        begin[project_id] = common.copy
+    digests = []
     for project_id, call_id in identities:
-        common = begun.get(project_id)
-        if common is None:
-            begun[project_id] = common = keyed.copy()
-            common.update(f"{project_id}\0".encode())
-        digest = common.copy()
+        digest = begin[project_id]()
         digest.update(call_id.encode())
-        yield digest.digest()
+        digests.append(digest.digest())
+    return digests
 
 
-def _rows(keys: Bytes, calls: Calls, positions: Ints, content_hashes: Sequence[int]) -> Any:
+def _rows(keys: Bytes, calls: Calls, positions: Ints, content_hashes: Ints) -> Any:
     rows = np.empty(len(positions), _ROW)
     for name in _FIELDS:
         rows[f"{name}_bytes"] = _ROW[name].itemsize
     rows["call_key"] = keys[positions].view(f"V{KEY_BYTES}")[:, 0]
-    rows["content_hash"] = np.asarray(content_hashes, np.int64)[positions]
+    rows["content_hash"] = content_hashes[positions]
     rows["record_offset"] = np.asarray(calls.offsets, np.int64)[positions]
     rows["partition"] = np.asarray(calls.partitions, np.int64)[positions]
     rows["day"] = np.asarray(calls.record_times_ms, np.int64)[positions] // _MS_PER_DAY - _PG_EPOCH_DAY

@@ -54,5 +54,5 @@ def _deltas(
     keys = sorted(deltas)  # by code points: the order of UTF-8 bytes, as the tables' collation
     projects, hours, names, kinds = zip(*keys, strict=True)
     added = np.array([deltas[key] for key in keys], np.int64).reshape(len(keys), -1)
-    columns = [Texts(projects), Bigints(np.array(hours, np.int64)), Texts(names), Texts(kinds)]
-    return Deltas(table, name, numbers, columns + [Bigints(column) for column in added.T])
+    named = Texts(projects), Bigints(np.array(hours, np.int64)), Texts(names), Texts(kinds)
+    return Deltas(table, name, numbers, (*named, *map(Bigints, added.T)))
