@@ -113,16 +113,18 @@ def drop(db: psycopg.Connection, day: int) -> None:
 
 @a_timed_and_an_untimed_id
 def test_what_another_session_counted_is_a_repeat_and_so_is_all_that_comes_later(
-    keeper: Keeper, database: str, call_id: str
+    keeper: Keeper, database: str, db: psycopg.Connection, call_id: str
 ) -> None:
-    """The keys are copied straight into their tables until one is there already, and again some batches later."""
+    """The keys are copied straight into their tables until one is there already, and again some batches later; the
+    calls are added up before that is known."""
     keeper.count(counted(call_id))
     with Keeper(database, (2, 3)) as other:
         row = other.count(counted("another"), counted(call_id), counted(call_id, failed=True), partition=2)
         assert (row.counted, row.duplicates, row.conflicts) == (1, 2, 1)
-        for number in range(8):
-            row = other.count(counted(call_id), counted(f"{number}"), counted("another"), partition=2)
+        for later in range(8):
+            row = other.count(counted(call_id), counted(f"{later}"), counted("another"), partition=2)
         assert (row.counted, row.duplicates, row.conflicts) == (9, 18, 1)
+    assert number(db, "SELECT sum(calls) FROM outcome_totals") == 10
 
 
 def test_a_session_does_not_believe_what_the_database_has_forgotten(keeper: Keeper, database: str) -> None:
@@ -236,6 +238,7 @@ def test_two_workers_that_insert_the_same_keys_at_the_same_time_do_not_deadlock(
     with ThreadPoolExecutor(2) as pool:
         rows = list(pool.map(work, (0, 1)))
     assert sum(row.counted for row in rows) == sum(row.duplicates for row in rows) == 16_000
+    assert number(db, "SELECT sum(calls) FROM outcome_totals") == 16_000
     assert number(db, deadlocks) == before
 
 

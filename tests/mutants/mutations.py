@@ -99,6 +99,13 @@ MUTATIONS: Final = (
         ],
     ),
     Mutation(
+        "sums of what was inserted, not of what was to be",
+        "totals, where another owner has counted a call that this one does not suspect",
+        REPEATS,
+        'number(db, "SELECT sum(calls) FROM outcome_totals") == 10',
+        [Edit("sinks/postgres/write.py", "if repeats != self._repeats:", "if self._repeats is None:")],
+    ),
+    Mutation(
         "dead letter before the write",
         "no dead letter is missing",
         "dead letters refused",
