@@ -18,6 +18,9 @@ Headers = dict[str, str | bytes | None] | list[tuple[str, str | bytes | None]] |
 class Record(Protocol):
     """A record of the log, as the Kafka client hands it over."""
 
+    def __len__(self) -> int:
+        """Bytes of the value; 0 if there is none."""
+
     def partition(self) -> int | None: ...
     def offset(self) -> int | None: ...
     def timestamp(self) -> tuple[int, int]: ...
@@ -83,7 +86,7 @@ class PartitionBuffer:
         expected = range(self.expected, self.expected + len(records))
         if self._ahead is None and [record.offset() for record in records] == list(expected):  # as a rule
             self.records += records
-            self.size_bytes += sum(map(_size, records))
+            self.size_bytes += sum(map(len, records))
             self.expected = expected.stop
             return Contiguity.TAKEN
         found = [self.accept(record) for record in records]
@@ -95,7 +98,7 @@ class PartitionBuffer:
         contiguity = self._reach(offset)
         if contiguity is Contiguity.TAKEN:
             self.records.append(record)
-            self.size_bytes += _size(record)
+            self.size_bytes += len(record)
             self.expected = offset + 1
         return contiguity
 
@@ -137,14 +140,10 @@ class PartitionBuffer:
         """All below the offset `end` is in the sink."""
         left = self.records if end < self.expected else []
         self.records = [record for record in left if offset_of(record) >= end]
-        self.size_bytes = sum(map(_size, self.records))
+        self.size_bytes = sum(map(len, self.records))
         self.dead_letters_sent = {offset for offset in self.dead_letters_sent if offset >= end}
         self.start = end
         self.expected = max(self.expected, end)  # a late commit may be ahead of what was read again since
-
-
-def _size(record: Record) -> int:
-    return len(record.value() or b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,9 @@ class FakeRecord:
     time_ms: int = NOON_MS
     head: Headers = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.payload or b"")
+
     def partition(self) -> int:
         return self.of
 
