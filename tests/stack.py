@@ -33,6 +33,7 @@ PARTITIONS = 4
 MARK = "CALLS_TEST_RUN"  # in the environment of all that a test starts, so that what is left over can be found
 START_TIMEOUT_S = 20.0
 LOOK_EVERY_S = 0.03
+LOOK_SELDOM_S = 0.15  # a look costs both sides; after some seconds of waiting a moment more does not matter
 
 
 class Late(AssertionError):
@@ -41,11 +42,17 @@ class Late(AssertionError):
 
 def wait_until(condition: Callable[[], object], *, within_s: float, what: str) -> None:
     """Look again and again, until `condition` holds; Late that names `what` when the time is over."""
-    deadline = Deadline.after(within_s)
+    began_s = time.monotonic()
     while not condition():
-        if deadline.passed():
+        waited_s = time.monotonic() - began_s
+        if waited_s > within_s:
             raise Late(f"after {within_s} s still not: {what}")
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(look_again_in_s(waited_s))
+
+
+def look_again_in_s(waited_s: float) -> float:
+    """The longer it was waited, the more seldom: no look is late by more than a twentieth of the time."""
+    return min(max(waited_s / 20, LOOK_EVERY_S), LOOK_SELDOM_S)
 
 
 def assert_in_time(took_s: float, within_s: float) -> None:
@@ -209,11 +216,12 @@ class Installation:
     def wait_until_counted(self, within_s: float = 30) -> stored.Counters:
         """Until every record that is on the topic now is accounted for; one that was given up may still come later."""
         ends = self.end_offsets(self.topic)
-        deadline = Deadline.after(within_s)
+        began_s = time.monotonic()
         while any((counted := self.next_offsets()).get(partition, 0) < end for partition, end in ends.items()):
-            if deadline.passed():
+            waited_s = time.monotonic() - began_s
+            if waited_s > within_s:
                 raise Late(f"after {within_s} s the log ends at {ends}, counted up to {counted}")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(look_again_in_s(waited_s))
         return stored.counters(self.dsn, self.topic)
 
     def wait_until_counting(self, within_s: float = 30) -> None:

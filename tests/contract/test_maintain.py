@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Final
 
 import psycopg
 import pytest
@@ -227,40 +228,61 @@ def run(servers: Servers, statement: str, *names: str) -> None:
         connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
-def test_a_year_of_days_drops_keys_in_time_and_never_early(servers: Servers) -> None:
+@dataclass(frozen=True, slots=True)
+class Year:
+    """What happens on which of its days."""
+
+    days: int
+    behind: range  # one partition is not counted
+    replay: int
+    backup: int
+    restore: int
+
+    def looked_at(self, day: int) -> bool:
+        return day % 10 == 0 or day in {self.behind[-1], self.behind[-1] + 1, self.restore}
+
+
+WHOLE: Final = Year(365, range(100, 150), replay=200, backup=250, restore=255)
+SHORT: Final = Year(160, range(30, 80), replay=95, backup=105, restore=110)
+
+
+@pytest.mark.parametrize("year", [SHORT, pytest.param(WHOLE, marks=pytest.mark.long)], ids=["short", "whole"])
+def test_a_year_of_days_drops_keys_in_time_and_never_early(servers: Servers, year: Year) -> None:
     """With a partition that is 50 days behind, a replay of three weeks, and a database that is restored from a backup
-    of five days before."""
+    of five days before; then more days than a key is kept."""
     name = f"year_{Random().getrandbits(48):x}"
     backup = f"{name}_backup"
     with own_database(servers, name) as dsn:
-        year = Simulation(dsn)
-        began = dt.datetime.now(dt.UTC).replace(hour=12) - 366 * DAY
-        for number in range(365):
+        simulation = Simulation(dsn)
+        began = dt.datetime.now(dt.UTC).replace(hour=12) - (year.days + 1) * DAY
+        for number in range(year.days):
             now = began + number * DAY
             for partition in PARTITIONS:
                 for _ in range(3):
-                    year.append(now, partition, year.new_call(now))
-                year.repeat(now, partition, most=2)
-            if number == 200:
+                    simulation.append(now, partition, simulation.new_call(now))
+                simulation.repeat(now, partition, most=2)
+            if number == year.replay:
                 for partition in PARTITIONS:
-                    for time, call in [each for each in year.log[partition] if each[0] >= now - 21 * DAY]:
+                    for time, call in [each for each in simulation.log[partition] if each[0] >= now - 21 * DAY]:
                         assert time <= now
-                        year.append(now, partition, call)
-            behind = 100 <= number < 150
-            year.count(*(0,) if behind else PARTITIONS)
-            year.maintain(now)
-            if number == 250:
+                        simulation.append(now, partition, call)
+            behind = number in year.behind
+            simulation.count(*(0,) if behind else PARTITIONS)
+            simulation.maintain(now)
+            if number == year.backup:
                 run(servers, "CREATE DATABASE {} TEMPLATE {}", backup, name)
-            if number == 255:
+            if number == year.restore:
                 run(servers, "DROP DATABASE {}", name)
                 run(servers, "CREATE DATABASE {} TEMPLATE {}", name, backup)
                 run(servers, "DROP DATABASE {}", backup)
-                year.maintain(now)  # five days of the log are not counted again yet: their keys must stay
-            if number % 10 == 0 or number in {149, 150, 255}:
-                held_from = began + 99 * DAY if behind else began + 250 * DAY if number == 255 else now
-                assert min(year.days()) >= (held_from - (HORIZON + 2) * DAY).date()
-                assert (now + DAY).date() in year.days()
-        assert year.stored() == year.distinct()
+                simulation.maintain(now)  # some days of the log are not counted again yet: their keys must stay
+            if year.looked_at(number):
+                held_from = now
+                if behind or number == year.restore:
+                    held_from = began + (year.behind[0] - 1 if behind else year.backup) * DAY
+                assert min(simulation.days()) >= (held_from - (HORIZON + 2) * DAY).date()
+                assert (now + DAY).date() in simulation.days()
+        assert simulation.stored() == simulation.distinct()
         with psycopg.connect(dsn) as connection:
             untimed = connection.execute("SELECT min(day) FROM seen_calls_untimed").fetchone()
         assert untimed is not None

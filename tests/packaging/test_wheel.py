@@ -35,15 +35,16 @@ def wheel(dist: Path) -> Path:
 def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of an environment that has the wheel and requirements/runtime.txt."""
     folder = tmp_path_factory.mktemp("clean")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     install(folder, "--require-hashes", "-r", ROOT / "requirements" / "runtime.txt")
     install(folder, "--no-deps", wheel)
     return folder / "bin"
 
 
 def install(folder: Path, *what: str | Path) -> None:
-    python = folder / "bin" / "python"
-    done = run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what, cwd=folder)
+    """By our own pip, which installs there; what is imported there is compiled then, and no more."""
+    how = ("--python", folder / "bin" / "python", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    done = run(sys.executable, "-m", "pip", *how, *what, cwd=folder)
     assert done.returncode == 0, done.stderr
 
 
