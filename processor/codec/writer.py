@@ -34,16 +34,11 @@ def compile_writer(schema: Any) -> Write:
     return _PRIMITIVES[kind]
 
 
-def _varint(zigzag: int) -> bytes:
-    found = bytearray()
-    while zigzag > 0x7F:
-        found.append(zigzag & 0x7F | 0x80)
-        zigzag >>= 7
-    found.append(zigzag)
-    return bytes(found)
-
-
-_SHORT: Final = tuple(map(_varint, range(1 << 14)))  # of one and two bytes: lengths and counts of tokens, mostly
+# Of one and two bytes: lengths and counts of tokens, mostly.
+_SHORT: Final = (
+    *(bytes([zigzag]) for zigzag in range(0x80)),
+    *(bytes([zigzag & 0x7F | 0x80, zigzag >> 7]) for zigzag in range(0x80, 1 << 14)),
+)
 _GROUPS: Final = tuple(bytes([low | 0x80, high | 0x80]) for high in range(0x80) for low in range(0x80))
 
 
