@@ -21,6 +21,7 @@ from processor.config import PREFIX, Ingest, split_listen
 from processor.deadline import Clock
 from processor.errors import ExitCode, Stop
 from processor.ingest import whole
+from processor.ingest.accept import Acceptor
 from processor.ingest.app import Door
 from processor.ingest.body import CLOSING_READ_TIMEOUT_S, LINGER_S
 from processor.ingest.room import EXCESS
@@ -121,6 +122,13 @@ class DoorServer(uvicorn.Server):
         if self._stop_asked_s is not None and self._ticked_s - self._stop_asked_s >= self._shutdown_wait_s:
             self.should_exit = True
         return await super().on_tick(counter)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, but for who takes the connections."""
+        config, state = self.config, self.server_state
+        protocol = partial(config.http_protocol_class, config=config, server_state=state, app_state=self.lifespan.state)
+        self.servers = [Acceptor(one, protocol, config.ssl) for one in sockets or []]
+        self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._door.close()
