@@ -21,7 +21,7 @@ TAKEN_A_TURN: Final = 64  # so many cost a few milliseconds, for which those tha
 REST_S: Final = 0.1
 
 
-class Acceptor(asyncio.AbstractServer):
+class Acceptor:
     """Takes connections from `listening`, from now on until `close`. Made in the event loop that serves them.
 
     `listening` may be shared with other processes: whoever is first takes a connection. It belongs to the caller, who
@@ -36,7 +36,7 @@ class Acceptor(asyncio.AbstractServer):
         self._listening = listening
         self._protocol = protocol
         self._tls = tls
-        self._beginning: set[Any] = set()
+        self._beginning: set[Any] = set()  # nobody waits for a handshake when the server stops
         self._rest: asyncio.TimerHandle | None = None
         self._failing = False
         listening.setblocking(False)

@@ -12,6 +12,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final
 
+import httptools
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -126,8 +127,9 @@ class DoorServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, but for who takes the connections."""
         config, state = self.config, self.server_state
-        protocol = partial(config.http_protocol_class, config=config, server_state=state, app_state=self.lifespan.state)
-        self.servers = [Acceptor(one, protocol, config.ssl) for one in sockets or []]
+        protocol: Any = config.http_protocol_class
+        protocol = partial(protocol, config=config, server_state=state, app_state=self.lifespan.state)
+        self.servers = [Acceptor(one, protocol, config.ssl) for one in sockets or []]  # type: ignore[misc]
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -137,6 +139,12 @@ class DoorServer(uvicorn.Server):
 
 def _as_asgi(door: Door) -> Callable[..., object]:
     return door
+
+
+def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: what follows a close is ignored
+    return parser
 
 
 class DoorProtocol(HttpToolsProtocol):
@@ -175,7 +183,10 @@ class DoorProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._receiving = True
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         self._receiving = False
         if self._in_head:
             self._head_bytes += len(data)
@@ -193,7 +204,38 @@ class DoorProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_begin()
 
+    def _parse(self, data: bytes) -> None:
+        """`Upgrade` is ignored (RFC 9110, 7.8): Java's HttpClient wishes for HTTP/2 with its first call.
+
+        httptools stops behind such a head and knows of no body, so the head is parsed once more, without that header.
+        It is made of what was parsed, so there is no second reading of where it ends and what it says.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stopped:
+                rest = rest[stopped.args[0] :]
+                if self.parser.get_method() == b"CONNECT":  # asks for a tunnel by its method
+                    raise httptools.HttpParserError("no tunnel") from None
+                head = self._head_without_upgrade()
+                self.parser = _new_parser(self)  # the former one reads nothing more if the client asked to close
+                self.parser.feed_data(head)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        request = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = (name + b": " + value for name, value in self.headers if name != b"upgrade")
+        return b"\r\n".join((request, *headers, b"", b""))
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it comes again
         self._rests_since_s = None  # once more: an answer to the one before may have come between
         self._end_of_head()
         super().on_headers_complete()
