@@ -25,8 +25,8 @@ class Acceptor:
     """Takes connections from `listening`, from now on until `close`. Made in the event loop that serves them.
 
     `listening` may be shared with other processes: whoever is first takes a connection. It belongs to the caller, who
-    must not make it blocking again, here or elsewhere: that is a property of what is shared, and who comes second would
-    then wait in `accept` with all its connections.
+    must not make it blocking again, as `socket.dup` does: all share that, too, and a process that comes second for a
+    connection would then wait in `accept` while all that it serves hangs.
     """
 
     def __init__(

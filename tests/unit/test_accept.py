@@ -51,11 +51,11 @@ async def greeted(listening: socket.socket) -> bytes:
 
 
 def test_many_are_taken_in_a_turn_and_not_more_as_others_wait(listening: socket.socket) -> None:
-    made: list[asyncio.Protocol] = []
+    made: list[Greeter] = []
 
     def greeter() -> Greeter:
         made.append(Greeter())
-        return Greeter()
+        return made[-1]
 
     async def counted() -> list[int]:
         acceptor = Acceptor(listening, greeter)
@@ -72,6 +72,23 @@ def test_many_are_taken_in_a_turn_and_not_more_as_others_wait(listening: socket.
             clients.enter_context(socket.create_connection(listening.getsockname()))
         counts = uvloop.run(asyncio.wait_for(counted(), WITHIN_S))
     assert counts == [0, TAKEN_A_TURN, TAKEN_A_TURN + 8]
+
+
+def test_answers_are_sent_without_delay(listening: socket.socket) -> None:
+    class Telling(Greeter):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            taken = transport.get_extra_info("socket")
+            no_delay.append(bool(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+            super().connection_made(transport)
+
+    async def meet() -> None:
+        acceptor = Acceptor(listening, Telling)
+        await greeted(listening)
+        acceptor.close()
+
+    no_delay: list[bool] = []
+    uvloop.run(meet())
+    assert no_delay == [True]
 
 
 def test_two_share_a_socket_and_neither_waits_for_what_the_other_took(listening: Refusing) -> None:
