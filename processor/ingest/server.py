@@ -197,7 +197,9 @@ class DoorProtocol(HttpToolsProtocol):
         if self._begun is not None:
             begun, self._begun = self._begun, None
             if not self.transport.is_closing():  # what followed was refused, and the client takes that for the answer
-                self._start_asgi_task(*begun)
+                # Not at once: the loop reads on while a thousand connections have something to say. Who is answered
+                # meanwhile has so again, and timers, acknowledgements and their answers would wait for the load to end.
+                self.loop.call_soon(self._start_asgi_task, *begun)
 
     def on_message_begin(self) -> None:  # not by empty lines, which may come before it
         self._rests_since_s = None
