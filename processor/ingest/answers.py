@@ -8,6 +8,7 @@ A detail never holds anything that the client sent, nor what we know of our brok
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from processor.errors import ErrorDetail, InvalidCall, TooLarge, Unavailable
@@ -96,7 +97,11 @@ def too_many_requests(retry_after_s: int) -> Answer:
 
 def _later(reason: str, why: str, retry_after_s: int) -> Answer:
     least, most = RETRY_AFTER_S
-    seconds = min(max(least, retry_after_s), most)
+    return _in_seconds(reason, why, min(max(least, retry_after_s), most))
+
+
+@cache  # in overload nearly all are answered so; there are few reasons
+def _in_seconds(reason: str, why: str, seconds: int) -> Answer:
     return refusal(reason, f"{why}: send it again in {seconds} s", (b"retry-after", str(seconds).encode()))
 
 

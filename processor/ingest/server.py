@@ -12,6 +12,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, Final
 
+import httptools
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -21,6 +22,7 @@ from processor.config import PREFIX, Ingest, split_listen
 from processor.deadline import Clock
 from processor.errors import ExitCode, Stop
 from processor.ingest import whole
+from processor.ingest.accept import Acceptor
 from processor.ingest.app import Door
 from processor.ingest.body import CLOSING_READ_TIMEOUT_S, LINGER_S
 from processor.ingest.room import EXCESS
@@ -122,6 +124,14 @@ class DoorServer(uvicorn.Server):
             self.should_exit = True
         return await super().on_tick(counter)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, but for who takes the connections."""
+        config, state = self.config, self.server_state
+        protocol: Any = config.http_protocol_class
+        protocol = partial(protocol, config=config, server_state=state, app_state=self.lifespan.state)
+        self.servers = [Acceptor(one, protocol, config.ssl) for one in sockets or []]  # type: ignore[misc]
+        self.started = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._door.close()
         await super().shutdown(sockets)
@@ -129,6 +139,12 @@ class DoorServer(uvicorn.Server):
 
 def _as_asgi(door: Door) -> Callable[..., object]:
     return door
+
+
+def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's: what follows a close is ignored
+    return parser
 
 
 class DoorProtocol(HttpToolsProtocol):
@@ -167,7 +183,10 @@ class DoorProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._receiving = True
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         self._receiving = False
         if self._in_head:
             self._head_bytes += len(data)
@@ -178,14 +197,47 @@ class DoorProtocol(HttpToolsProtocol):
         if self._begun is not None:
             begun, self._begun = self._begun, None
             if not self.transport.is_closing():  # what followed was refused, and the client takes that for the answer
-                self._start_asgi_task(*begun)
+                # Not at once: the loop reads on while a thousand connections have something to say. Who is answered
+                # meanwhile has so again, and timers, acknowledgements and their answers would wait for the load to end.
+                self.loop.call_soon(self._start_asgi_task, *begun)
 
     def on_message_begin(self) -> None:  # not by empty lines, which may come before it
         self._rests_since_s = None
         self._in_head = True
         super().on_message_begin()
 
+    def _parse(self, data: bytes) -> None:
+        """`Upgrade` is ignored (RFC 9110, 7.8): Java's HttpClient wishes for HTTP/2 with its first call.
+
+        httptools stops behind such a head and knows of no body, so the head is parsed once more, without that header.
+        It is made of what was parsed, so there is no second reading of where it ends and what it says.
+        """
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as stopped:
+                rest = rest[stopped.args[0] :]
+                if self.parser.get_method() == b"CONNECT":  # asks for a tunnel by its method
+                    raise httptools.HttpParserError("no tunnel") from None
+                head = self._head_without_upgrade()
+                self.parser = _new_parser(self)  # the former one reads nothing more if the client asked to close
+                self.parser.feed_data(head)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        request = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = (name + b": " + value for name, value in self.headers if name != b"upgrade")
+        return b"\r\n".join((request, *headers, b"", b""))
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # it comes again
         self._rests_since_s = None  # once more: an answer to the one before may have come between
         self._end_of_head()
         super().on_headers_complete()

@@ -1,4 +1,4 @@
-"""Serving a request that arrived whole, which nearly all do: at once, without a task, answered with a single write.
+"""Serving a request that arrived whole, which nearly all do: without a task, answered with a single write.
 
 A task, an event and two writes cost more than all that the door does with a call. The application is the same ASGI
 function as for every other request; what is spared is the machinery around it.

@@ -1,5 +1,8 @@
 """The door as a real process on a real broker: a 200 is a record, whatever happens to the broker or to the door."""
 
+import json
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +36,41 @@ def test_the_records_of_a_project_are_on_the_partition_that_java_clients_choose(
     assert post(url, "entity/project").status == 200
     [record] = installation.records(installation.topic)
     assert record.partition() == (murmur2(b"entity/project") & 0x7FFFFFFF) % PARTITIONS
+
+
+def test_a_client_that_wishes_for_http_2_is_served_over_http_1(installation: Installation) -> None:
+    """As Java's HttpClient does, of each first call over plain HTTP."""
+    process, url = installation.start_ingest()
+    wait_until_ready(process)
+    head = b"POST /call/end HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+    sent: list[str] = []
+
+    def call() -> bytes:
+        call_id = f"call-{len(sent)}"
+        sent.append(call_id)
+        end = {"project_id": "acme/chat", "id": call_id, "ended_at": datetime.now(UTC).isoformat(), "summary": {}}
+        return json.dumps({"end": end}).encode()
+
+    def with_length() -> bytes:
+        content = call()
+        return b"content-length: %d\r\n\r\n%b" % (len(content), content)
+
+    def in_chunks() -> bytes:
+        content = call()
+        return b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+
+    host, _, port = urlsplit(url).netloc.partition(":")
+    for framed in (with_length, in_chunks):
+        with socket.create_connection((host, int(port)), timeout=30) as client:
+            for pieces in ([wish + framed()], [wish, *(bytes([byte]) for byte in framed())]):
+                for piece in (head, *pieces):
+                    client.sendall(piece)
+                client.sendall(head + framed())  # the next, without waiting for the answer
+            client.sendall(head + b"connection: close\r\n" + framed())
+            heard = b"".join(iter(lambda: client.recv(65536), b""))
+        assert [answer[:3] for answer in heard.split(b"HTTP/1.1 ")[1:]] == [b"200"] * 5
+    assert sorted(published(installation)) == sorted(sent)
 
 
 def test_sigterm_during_load_loses_no_request_of_clients_that_heed_readiness(installation: Installation) -> None:

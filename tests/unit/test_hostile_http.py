@@ -12,6 +12,7 @@ from tests.running_door import Running, body, running, status_of
 from tests.stack import wait_until
 
 HEAD = b"POST /call/end HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+UPGRADE = b"connection: upgrade\r\nupgrade: h2c\r\n"
 
 
 def said_to(door: Running, *pieces: bytes, is_all: bool = False) -> bytes:
@@ -43,6 +44,11 @@ SMUGGLED: dict[str, Sequence[bytes]] = {
     "a chunk whose size is no number": [HEAD + b"transfer-encoding: chunked\r\n\r\nhunter2\r\n"],
     "a chunk whose size has more than 64 bits": [HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"f" * 17 + b"\r\n"],
     "a chunk longer than its size": [HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\n{}{}\r\n0\r\n\r\n"],
+    "a length and chunks, and another protocol": [
+        HEAD + UPGRADE + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    ],
+    "two lengths, and another protocol": [HEAD + UPGRADE + b"content-length: 5\r\ncontent-length: 6\r\n\r\n{}"],
+    "another protocol in a folded header": [HEAD + b"connection: upgrade\r\nupgrade:\r\n h2c\r\n\r\n"],
     "another transfer encoding": [HEAD + b"transfer-encoding: gzip\r\n\r\n{}"],
     "NUL in a header": [HEAD + b"x: a\0b\r\n\r\n"],
     "a header without a name": [HEAD + b": hunter2\r\n\r\n"],

@@ -100,7 +100,9 @@ class Connection:
         return [part[:3] for part in self.transport.written.split(b"HTTP/1.1 ")[1:]]
 
     def says(self, data: bytes) -> None:
+        """And the loop turns."""
         self.protocol.data_received(data)
+        self.clock.pass_s(0)
 
     def is_open_for_s(self, seconds: float) -> bool:
         """Whether it is so long, to the second, and then no longer."""
@@ -112,6 +114,14 @@ class Connection:
 
 def test_a_connection_that_sends_nothing_is_hung_up_on_after_the_keep_alive_time() -> None:
     assert Connection().is_open_for_s(KEEP_ALIVE_S)
+
+
+def test_nothing_is_answered_while_the_loop_still_reads_as_it_would_never_come_to_anything_else() -> None:
+    one = Connection()
+    one.protocol.data_received(BAD_CALL)
+    assert one.answers == []
+    one.clock.pass_s(0)
+    assert one.answers == [b"422"]
 
 
 def test_each_answer_begins_the_rest_anew() -> None:

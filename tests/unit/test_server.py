@@ -2,7 +2,7 @@
 
 import gc
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from http.client import HTTPResponse
@@ -76,6 +76,72 @@ def test_pipelined_calls_are_answered_in_order() -> None:
         while b"422" not in received:
             received += client.recv(65536)
         assert received.index(b" 200 ") < received.index(b" 422 ")
+
+
+HEAD = b"POST /call/end HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+CLOSE = b"connection: close\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
+
+
+def with_length(content: bytes) -> bytes:
+    return b"content-length: %d\r\n\r\n%b" % (len(content), content)
+
+
+def in_chunks(content: bytes) -> bytes:
+    pieces = (content[at : at + 40] for at in range(0, len(content), 40))
+    return b"transfer-encoding: chunked\r\n\r\n" + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in (*pieces, b""))
+
+
+def answers_to(door: Running, *pieces: bytes) -> list[int]:
+    """Their statuses, when the door has hung up."""
+    with door.raw() as client:
+        for piece in pieces:
+            client.sendall(piece)
+        heard = b""
+        while piece := client.recv(65536):
+            heard += piece
+        return [int(answer[:3]) for answer in heard.split(b"HTTP/1.1 ")[1:]]
+
+
+@pytest.mark.parametrize("framed", [with_length, in_chunks])
+@pytest.mark.parametrize("piece_bytes", [1_000_000, 150, 1])
+def test_a_wish_for_another_protocol_is_ignored_and_the_call_and_those_behind_it_are_served(
+    framed: Callable[[bytes], bytes], piece_bytes: int
+) -> None:
+    wishing = HEAD + H2C + framed(body())
+    stream = wishing + wishing + HEAD + framed(b"{") + wishing + HEAD + CLOSE + framed(body())
+    with running() as door:
+        pieces = (stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes))
+        assert answers_to(door, *pieces) == [200, 200, 422, 200, 200]
+        assert len(door.memory.records) == 4
+
+
+def test_a_wish_for_another_protocol_changes_nothing_of_when_a_connection_ends() -> None:
+    behind = HEAD + with_length(body())
+    with running() as door:
+        closing = HEAD + H2C.replace(b"Upgrade,", b"close, Upgrade,")
+        assert answers_to(door, closing + with_length(body()) + behind) == [200]
+        assert answers_to(door, closing, with_length(body())) == [200]
+        assert answers_to(door, HEAD.replace(b"/1.1", b"/1.0") + H2C + with_length(body()) + behind) == [200]
+        assert answers_to(door, HEAD + H2C + CLOSE + with_length(body())) == [200]
+
+
+@pytest.mark.parametrize("framed", [with_length, in_chunks])
+@pytest.mark.parametrize("piece_bytes", [1_000_000, 1])
+def test_the_body_behind_a_wish_for_another_protocol_is_a_body_whatever_it_looks_like(
+    framed: Callable[[bytes], bytes], piece_bytes: int
+) -> None:
+    stream = HEAD + H2C + framed(HEAD + with_length(body())) + HEAD + CLOSE + framed(body())
+    with running() as door:
+        pieces = (stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes))
+        assert answers_to(door, *pieces) == [422, 200]
+        assert len(door.memory.records) == 1
+
+
+def test_a_request_without_a_body_may_wish_for_another_protocol_too() -> None:
+    with running() as door:
+        webs = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        assert answers_to(door, webs + HEAD + CLOSE + with_length(body())) == [200, 200]
 
 
 def test_a_client_that_sends_a_body_far_beyond_the_limit_comes_to_see_the_413() -> None:
