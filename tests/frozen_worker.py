@@ -9,6 +9,7 @@ inside: the checkpoints' rows are locked, and COPY has got half of its data. It 
 
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from unittest.mock import patch
@@ -18,7 +19,7 @@ import psycopg
 from processor.cli import worker
 from processor.cli.main import main
 from processor.deadline import Deadline
-from processor.sinks.base import Batch, Checkpoint
+from processor.sinks.base import Batch, Checkpoint, nothing
 from processor.sinks.postgres.write import PostgresSink
 
 MOMENT, FILE = sys.argv[1], Path(sys.argv[2])
@@ -27,15 +28,15 @@ LOOK_EVERY_S = 0.02
 
 
 class LateSink(PostgresSink):
-    def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
+    def write(self, batch: Batch, deadline: Deadline, meanwhile: Callable[[], None] = nothing) -> dict[int, Checkpoint]:
         stop_here()
-        return super().write(batch, deadline)
+        return super().write(batch, deadline, meanwhile)
 
 
 class CopyingSink(PostgresSink):
-    def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
+    def write(self, batch: Batch, deadline: Deadline, meanwhile: Callable[[], None] = nothing) -> dict[int, Checkpoint]:
         with patch.object(psycopg.Copy, "write", copy_in_halves):
-            return super().write(batch, deadline)
+            return super().write(batch, deadline, meanwhile)
 
 
 def copy_in_halves(copy: psycopg.Copy, data: bytes) -> None:

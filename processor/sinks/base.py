@@ -5,7 +5,7 @@ Every verb may raise `Unavailable` (nothing was written, or it is unknown whethe
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -155,12 +155,17 @@ class Forgotten(Exception):
         self.positions = positions
 
 
+def nothing() -> None:
+    """What is done meanwhile, as a rule."""
+
+
 class Sink(Protocol):
     def take(self, wishes: Collection[TakeOver], deadline: Deadline) -> dict[int, Checkpoint]:
         """Own partitions: raise each row's epoch. When it returns, no older owner can write any more."""
 
-    def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
-        """Count the batch and move its checkpoints, all or nothing.
+    def write(self, batch: Batch, deadline: Deadline, meanwhile: Callable[[], None] = nothing) -> dict[int, Checkpoint]:
+        """Count the batch and move its checkpoints, all or nothing. `meanwhile`: may be called while there is something
+        to wait for; what it raises ends the write, and nothing was written.
 
         `Fenced` if a row has another epoch or offset; `Unstorable` if a value cannot be stored; `Forgotten`.
         """

@@ -1,12 +1,22 @@
 """A double of the sink for tests: the same contract in a few dictionaries, and a knob to fail at the nth write."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from processor.counting.totals import Totals
 from processor.deadline import Deadline
 from processor.errors import Unavailable
-from processor.sinks.base import Batch, Breaker, Checkpoint, Fenced, Forgotten, TakeOver, Unstorable, advanced
+from processor.sinks.base import (
+    Batch,
+    Breaker,
+    Checkpoint,
+    Fenced,
+    Forgotten,
+    TakeOver,
+    Unstorable,
+    advanced,
+    nothing,
+)
 
 
 @dataclass(slots=True)
@@ -30,12 +40,13 @@ class MemorySink:
             self.checkpoints[wish.partition] = taken
         return {wish.partition: self.checkpoints[wish.partition] for wish in wishes}
 
-    def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
+    def write(self, batch: Batch, deadline: Deadline, meanwhile: Callable[[], None] = nothing) -> dict[int, Checkpoint]:
         self._answer()
         self.writes += 1
         if self.writes in self.fail_at:
             raise Unavailable("told to fail")
         self._compare(batch)
+        meanwhile()
         if any(call_id in self.unstorable for _, call_id in batch.calls.identities):
             raise Unstorable("told to refuse it")
         if forgotten := [at for at, (_, call_id) in enumerate(batch.calls.identities) if call_id in self.forgotten]:

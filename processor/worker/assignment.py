@@ -130,6 +130,10 @@ class Assignment:
                 holes.add(partition)
         return {partition: self.owned[partition].buffer.read_again() for partition in holes}
 
+    def read_again(self) -> dict[int, int]:
+        """By partition the offset behind what is buffered, from which to read again."""
+        return {partition: owned.buffer.read_again() for partition, owned in self.owned.items()}
+
     def forget_buffers(self) -> dict[int, int]:
         """Drop what was buffered; by partition the offset to read again from."""
         for owned in self.owned.values():

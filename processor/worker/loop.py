@@ -5,6 +5,9 @@
 Everything before the dead letters is pure and thrown away when a partition goes. When something cannot be done now,
 reading pauses, polling goes on, and the same records are composed anew for the next try: a partition that went
 meanwhile is not in it.
+
+While the sink writes, the next records are read, and put aside: they are buffered in the next turn. A partition may go
+in this reading, too; what was written of it is no longer ours to know.
 """
 
 import random
@@ -59,6 +62,12 @@ class Limits:
     breaker: BreakerLimits
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    began_s: float
+    reading: Reading | None  # None: it failed, and all that is not written must be read again
+
+
 @dataclass(slots=True)
 class Worker:
     reader: LogReader
@@ -75,6 +84,7 @@ class Worker:
     waiting_for: str = ""  # what was unavailable, when it last was
     lag: Lag = field(default_factory=Lag)
     _suspects: Suspects = field(default_factory=Suspects)
+    _ahead: _Read | None = None  # read while the sink wrote
     _try_at_s: float = 0.0
     _compare_at_s: float = 0.0
     _oldest_s: float | None = None  # since when something is buffered
@@ -110,17 +120,33 @@ class Worker:
 
     def _read(self) -> None:
         room = self.limits.batch_max_records - self.assignment.unwritten()
-        began_s = self.clock()
-        try:
-            reading = self.reader.read(max(1, room), self._patience_s())
-            self._read_again(self.assignment.accept(reading))
-        except ReadFailed as error:
-            log.warning("reading failed: all that is not written is read again", error=str(error))
+        read, self._ahead = self._ahead, None
+        if read is not None and read.reading is not None and len(read.reading.records) > room:  # the sink did not write
+            self._read_again(self.assignment.read_again())
+            read = None
+        if read is None:
+            read = self._ask(max(1, room), self._patience_s())
+        if read.reading is None:
             self._read_again(self.assignment.forget_buffers())
+        else:
+            self._read_again(self.assignment.accept(read.reading))
         if not self.assignment.unwritten():
             self._oldest_s = None
         elif self._oldest_s is None:
-            self._oldest_s = began_s  # a record may have come then, and the client returns when its time is over
+            self._oldest_s = read.began_s  # a record may have come then, and the client returns when its time is over
+
+    def _read_ahead(self) -> None:
+        """Not beside a large batch, whose records need the memory."""
+        if self._ahead is None and self.assignment.unwritten_bytes() < BATCH_MAX_BYTES:
+            self._ahead = self._ask(self.limits.batch_max_records, 0)
+
+    def _ask(self, max_records: int, timeout_s: float) -> _Read:
+        began_s = self.clock()
+        try:
+            return _Read(began_s, self.reader.read(max_records, timeout_s))
+        except ReadFailed as error:
+            log.warning("reading failed: all that is not written is read again", error=str(error))
+            return _Read(began_s, None)
 
     def _read_again(self, offsets: Mapping[int, int]) -> None:
         try:
@@ -193,11 +219,13 @@ class Worker:
         batch = compose(owned, records, decoded, self.limits.breaker)
         self._stop_if_tripped(batch)
         self._send_dead_letters(decoded.rejects)
+        before = {}
         for span in batch.spans:
+            before[span.partition] = owned[span.partition].checkpoint
             owned[span.partition].attempted_ends.add(span.end)
         try:
             with self.metrics.write_seconds.time():
-                stored = self.sink.write(batch, self._deadline())
+                stored = self.sink.write(batch, self._deadline(), self._read_ahead)
         except Fenced as fenced:
             self._settle(fenced.stored)
         except Unstorable as refusal:
@@ -206,7 +234,7 @@ class Worker:
             self._suspects.forgotten(batch.calls, forgotten.positions)
         else:
             self._suspects.stored()
-            self._tell(batch, records, stored)
+            self._tell(batch, records, before, stored)
             self._advance(stored)
 
     def _stop_if_tripped(self, batch: Batch) -> None:
@@ -230,7 +258,13 @@ class Worker:
         for reject in unsent:
             sent[partition_of(reject.record)].add(offset_of(reject.record))
 
-    def _tell(self, batch: Batch, records: Mapping[int, Sequence[Record]], stored: Mapping[int, Checkpoint]) -> None:
+    def _tell(
+        self,
+        batch: Batch,
+        records: Mapping[int, Sequence[Record]],
+        before: Mapping[int, Checkpoint],
+        stored: Mapping[int, Checkpoint],
+    ) -> None:
         """One line, and the delay of each partition's oldest record for all that came with it."""
         now_ms = self.now_ms()
         self.metrics.batch_records.observe(sum(span.records_read for span in batch.spans))
@@ -238,7 +272,8 @@ class Worker:
             if of_partition:
                 age_s = max(0.0, (now_ms - of_partition[0].timestamp()[1]) / 1000)
                 self.metrics.counted_delay_seconds.observe(age_s, len(of_partition))
-        before = {partition: self.assignment.owned[partition].checkpoint for partition in stored}
+        for partition, row in stored.items():
+            self.metrics.committed(before[partition], row)
         log.info("batch written", **moved(before, stored))
 
     # what the sink says
@@ -246,13 +281,17 @@ class Worker:
     def _settle(self, stored: Mapping[int, Checkpoint | None]) -> None:
         """Rows may not be as we left them: find out why, for each, and do what is right."""
         for partition, row in stored.items():
-            verdict = self.assignment.owned[partition].judge(row)
+            owned = self.assignment.owned.get(partition)
+            if owned is None:  # it went meanwhile
+                continue
+            verdict = owned.judge(row)
             if verdict is Verdict.UNCHANGED:
                 continue
             log.warning("a checkpoint is not as we left it", partition=partition, why=verdict.value)
             if verdict is Verdict.NONSENSE:
                 raise nonsense(partition)
             if verdict is Verdict.COMMITTED and row is not None:
+                self.metrics.committed(owned.checkpoint, row)
                 self._advance({partition: row})
                 continue
             self.reader.pause([partition])
@@ -263,13 +302,13 @@ class Worker:
                 self.assignment.give_way(partition)
 
     def _advance(self, stored: Mapping[int, Checkpoint]) -> None:
-        for partition, row in stored.items():
+        ours = {partition: row for partition, row in stored.items() if partition in self.assignment.owned}
+        for partition, row in ours.items():
             owned = self.assignment.owned[partition]
-            self.metrics.committed(owned.checkpoint, row)
             owned.advance(row)
             owned.moved_s = self.clock()
         self._oldest_s = self.clock() if self.assignment.unwritten() else None
-        self.reader.mirror({partition: row.next_offset for partition, row in stored.items()})
+        self.reader.mirror({partition: row.next_offset for partition, row in ours.items()})
 
     # what cannot be done now
 

@@ -78,8 +78,8 @@ MUTATIONS: Final = (
             Edit(
                 "sinks/postgres/write.py",
                 "                stored = self._checkpoints.lock(connection, batch)\n"
-                "                counted_before = dedupe.insert(connection, staged, sums.of)\n",
-                "                counted_before = dedupe.insert(connection, staged, sums.of)\n"
+                "                counted_before = dedupe.insert(connection, staged, during_insert)\n",
+                "                counted_before = dedupe.insert(connection, staged, during_insert)\n"
                 "            with connection.transaction():\n"
                 "                stored = self._checkpoints.lock(connection, batch)\n",
             )

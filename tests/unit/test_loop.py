@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -16,7 +18,7 @@ from processor.counting.rows import CountedCall, fold
 from processor.deadline import Deadline
 from processor.errors import ExitCode, ReadFailed, Stop, Unavailable
 from processor.metrics import WorkerMetrics
-from processor.sinks.base import Breaker, Checkpoint, TakeOver
+from processor.sinks.base import Batch, Breaker, Checkpoint, TakeOver
 from processor.sinks.memory import MemorySink
 from processor.worker.assignment import Assignment
 from processor.worker.breaker import BreakerLimits
@@ -52,11 +54,13 @@ class FakeLog:
     lose: set[int] = field(default_factory=set)  # offsets that are not handed over the first time
     gap_at_end: dict[int, int] = field(default_factory=dict)
     stalled: set[int] = field(default_factory=set)  # sought while paused: librdkafka fetches a second after `resume`
+    on_read: Callable[[int], None] = lambda _: None  # told the number of each read: the group's callbacks come in it
     reads: int = 0
     closed: bool = False
 
     def read(self, max_records: int, timeout_s: float) -> Reading:
         self.reads += 1
+        self.on_read(self.reads)
         records = list(islice(self._next(), max_records))
         if self.reads in self.fail_at:
             raise ReadFailed("told to fail")
@@ -225,6 +229,62 @@ def test_a_full_batch_does_not_wait() -> None:
     bench.turn(3, seconds=0.001)
     assert bench.sink.writes == 2
     assert bench.sink.checkpoints[0].next_offset == 200
+
+
+def test_while_the_sink_writes_the_next_batch_is_read_and_not_looked_at_before_the_sink_has_answered() -> None:
+    bench = Bench(log_of(*range(250)))
+    bench.turn(2, seconds=0.001)
+    assert (bench.log.positions[0], bench.worker.assignment.unwritten()) == (200, 0)
+    assert bench.sink.checkpoints[0].next_offset == 100
+    bench.turn(3)
+    bench.assert_counted_exactly()
+
+
+def test_a_partition_that_goes_while_the_sink_writes_is_written_and_counted_on_when_it_comes_back() -> None:
+    bench = Bench(FakeLog({0: [record(n) for n in range(120)], 1: [record(n, of=1) for n in range(150)]}))
+
+    def rebalance(read: int) -> None:
+        if bench.sink.writes == 1:
+            bench.log.on_read = lambda _: None
+            bench.worker.assignment.revoked([0])
+            bench.log.pause([0])
+
+    bench.log.on_read = rebalance
+    bench.turn(3, seconds=0.001)
+    assert bench.worker.assignment.owned.keys() == {1}
+    assert (bench.sink.checkpoints[0].next_offset, bench.log.mirrored[0]) == (100, 0)
+    metrics = bench.worker.metrics
+    assert next(iter(metrics.calls_counted.collect())).samples[0].value == sum(
+        checkpoint.counted for checkpoint in bench.sink.checkpoints.values()
+    )
+    bench.worker.assignment.assigned([0])
+    bench.turn(6)
+    bench.assert_counted_exactly()
+
+
+def test_what_was_read_while_the_sink_failed_makes_no_batch_too_large_and_is_read_again() -> None:
+    bench = Bench(log_of(*range(330)))
+    bench.sink.lose_answer_at = {1}
+    bench.sink.fail_at = {3}
+    written: list[int] = []
+    write = MemorySink.write
+
+    def noted(sink: MemorySink, batch: Batch, *rest: Any) -> dict[int, Checkpoint]:
+        written.append(len(batch.calls.offsets))
+        return write(sink, batch, *rest)
+
+    with patch.object(MemorySink, "write", noted):
+        bench.turn(20, seconds=3)
+    bench.assert_counted_exactly()
+    assert max(written) == 100
+
+
+@pytest.mark.parametrize("fails", range(2, 7))
+def test_a_read_that_fails_while_the_sink_writes_is_read_again(fails: int) -> None:
+    bench = Bench(log_of(*range(330)))
+    bench.log.fail_at = {fails}
+    bench.turn(8)
+    bench.assert_counted_exactly()
 
 
 def test_t5_a_repeat_is_counted_once() -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from processor.counting.totals import Calls
 from processor.deadline import Deadline
-from processor.sinks.base import Batch, Breaker, Checkpoint, LogIdentity, TakeOver, advanced
+from processor.sinks.base import Batch, Breaker, Checkpoint, LogIdentity, TakeOver, advanced, nothing
 from processor.sinks.postgres.call_keys import Repeats, StagedKeys, stage
 from processor.sinks.postgres.checkpoints import Checkpoints
 from processor.sinks.postgres.connection import Connection, connect, translated_errors
@@ -50,15 +50,20 @@ class PostgresSink:
             self._checkpoints.check_identity(connection)  # two that begin on empty tables at once see each other here
             return taken
 
-    def write(self, batch: Batch, deadline: Deadline) -> dict[int, Checkpoint]:
+    def write(self, batch: Batch, deadline: Deadline, meanwhile: Callable[[], None] = nothing) -> dict[int, Checkpoint]:
         with translated_errors():
             connection, dedupe = self._connected(deadline)
             staged = stage(self._seed, batch.calls)
             dedupe.create_missing_days(connection, staged)
             sums = _Sums(batch.calls, staged, self._folding)
+
+            def during_insert(counted_before: Mapping[int, int | None]) -> None:
+                meanwhile()
+                sums.of(counted_before)
+
             with connection.transaction():
                 stored = self._checkpoints.lock(connection, batch)
-                counted_before = dedupe.insert(connection, staged, sums.of)
+                counted_before = dedupe.insert(connection, staged, during_insert)
                 repeats, deltas = sums.of(counted_before)
                 for each in deltas:
                     each.add(connection)
