@@ -15,7 +15,7 @@ from bench.server import KEY, Server, door, echo, fastapi, finish, post, posted,
 from tests.stack import wait_until
 
 RUNS: Final = 5
-AWAY_RUNS: Final = 3
+AWAY_RUNS: Final = 5
 MANY: Final = 1000  # connections where the load is given, so that one is idle when a request is due
 AT_64, AT_256 = "64 connections", "256 connections"
 ECHO, FASTAPI = "bare echo on the same HTTP server", "FastAPI, naive"
