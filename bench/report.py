@@ -27,8 +27,8 @@ of CPU say what each of them needs, and vary less.
 - *MiB*: the most that its largest process ever had in memory; the broker's is what its JVM was given.
 - *calibration*: a loop that always does the same, before and after; in brackets by how much its slowest round was
   slower than its fastest one. Where that is much, the machine was busy with other things, and the figures are off.
-- So no figure is known better than its bracket or that of the calibration, whichever is larger: two runs of the whole in
-  a row differ by less.
+- So no figure is known better than its bracket or that of the calibration, whichever is larger: two runs of the whole
+  in a row differ by less.
 - *times as good*: in the middle of the rounds, each measured beside its round of the other.
 """
 
