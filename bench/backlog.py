@@ -1,11 +1,13 @@
 """Records that wait in a topic, and who counts them: the worker, or what others do with that topic."""
 
+import datetime as dt
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psycopg
 from confluent_kafka import Consumer, TopicPartition
 
 from bench.meter import Sample, measured
@@ -18,6 +20,11 @@ from processor.sample.stored import counters
 from tests.stack import Installation
 
 SCHEMA: Final = Path(__file__).parents[1] / "schemas" / "call_end.v1.avsc"
+DAYS: Final = 34  # that have keys: today, and those before it, within the horizon
+_REMEMBER: Final = """
+INSERT INTO seen_calls (call_key, content_hash, record_offset, partition)
+SELECT uuidv7(since + least(interval '1 day', -since) * n / %(keys)s), 0, n, 0
+FROM (SELECT %(day)s::timestamp - now() AT TIME ZONE 'UTC' AS since) AS day, generate_series(0, %(keys)s - 1) AS n"""
 NAIVE_EVENTS, QUIX_EVENTS = 100_000, 60_000  # what takes them some ten seconds
 
 
@@ -41,13 +48,25 @@ def backlog(place: Place, load: Load, say: Say) -> Iterator[Backlog]:
         yield Backlog(place, topic, load.events, publish(place.kafka.bootstrap_servers, topic, load))
 
 
-def ours(waiting: Backlog) -> Sample:
+def ours(waiting: Backlog, keys: int = 0) -> Sample:
+    """`keys`: of calls that were counted before."""
     with waiting.place.installation(waiting.topic) as installation:
+        remember(installation, keys)
         worker = installation.start("worker")
         progress = Progress(installation)
         sample = measured(waiting.place.meter(worker.pid), progress, until=waiting.records)
         check(installation, waiting)
-        return with_all(sample) | {"bytes a call": key_bytes(installation) / waiting.calls}
+        return with_all(sample) | {"bytes a call": key_bytes(installation) / (waiting.calls + keys)}
+
+
+def remember(installation: Installation, keys: int) -> None:
+    """As if so many calls had been counted, as many on each day; today's since midnight."""
+    today = dt.datetime.now(dt.UTC).date()
+    with psycopg.connect(installation.dsn, autocommit=True) as connection:
+        for days in range(DAYS if keys else 0):
+            of_day = {"day": today - dt.timedelta(days=days), "keys": keys // DAYS}
+            connection.execute("SELECT create_key_day(%(day)s)", of_day)
+            connection.execute(_REMEMBER, of_day)
 
 
 def ours_by_two(waiting: Backlog) -> Sample:

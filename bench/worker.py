@@ -40,6 +40,7 @@ CASES: Final = (
 )
 LARGE: Final = replace(BASE, events=20_000_000)
 QUARTERS: Final = 4
+MANY_KEYS: Final = 100_000_000
 
 
 def measure(place: Place, say: Say) -> list[Result]:
@@ -74,6 +75,19 @@ def in_turns(contestants: Mapping[str, Callable[[], Sample]], runs: int, say: Sa
 
 
 def measure_large(place: Place, say: Say) -> list[Result]:
+    return [*_measure_many_records(place, say), *_measure_among_many_keys(place, say)]
+
+
+def _measure_among_many_keys(place: Place, say: Say) -> list[Result]:
+    """A million, where a hundred million were counted before."""
+    with backlog.backlog(place, BASE, say) as waiting:
+        name = f"among {MANY_KEYS:,} keys"
+        return in_turns(
+            {name: partial(backlog.ours, waiting, MANY_KEYS), CASES[0].name: partial(backlog.ours, waiting)}, 1, say
+        )
+
+
+def _measure_many_records(place: Place, say: Say) -> list[Result]:
     """Twenty million, once: what the last quarter costs beside the first one."""
     with backlog.backlog(place, LARGE, say) as waiting, place.installation(waiting.topic) as installation:
         meter, progress = place.meter(installation.start("worker").pid), backlog.Progress(installation)
