@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -80,15 +80,24 @@ def test_a_partition_without_a_leader_waits_and_all_others_are_counted(installat
         assert worker.is_ready()
 
 
+def has_a_group(consumer: Consumer, topic: str) -> bool:
+    """A node that has just made the topic of groups is no coordinator for a moment."""
+    try:
+        consumer.committed([TopicPartition(topic, 0)], timeout=ANSWER_S)
+    except KafkaException:
+        return False
+    return True
+
+
 @contextmanager
 def two_nodes(installation: Installation) -> Iterator[tuple[EmbeddedKafka, Installation]]:
     with EmbeddedKafka(installation.folder / "first") as first:
         own = Installation(
             replace(installation.servers, bootstrap_servers=first.bootstrap_servers), installation.folder
         )
-        place = [TopicPartition(own.topic, 0)]
         consumer = Consumer({"bootstrap.servers": first.bootstrap_servers, "group.id": "any"})
-        consumer.committed(place, timeout=ANSWER_S)  # groups live on the first node, as there is no other yet
+        # Groups live on the first node, as there is no other yet.
+        wait_until(lambda: has_a_group(consumer, own.topic), within_s=2 * ANSWER_S, what="the node has groups")
         consumer.close()
         with second_node(first, installation.folder / "second") as second:
             make_topics(own)
