@@ -15,6 +15,7 @@ from processor.counting.columns import Bools, Words
 WORDS: Final = 20  # 2^20 of them, 8 MiB
 KEYS: Final = 2_000_000  # of a generation: with BITS, less than 1 of 1,000 new keys is suspected
 BITS: Final = 4  # of each key
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # odd, so that each bit of a key changes those above it
 
 
 class KeyFilter:
@@ -43,7 +44,8 @@ class KeyFilter:
 
 def _places(keys: Words) -> tuple[Any, Words]:
     """Of each key: its word in a filter, and its bits there."""
-    word, rest = keys >> np.uint64(64 - WORDS), keys
+    rest = keys * _SPREAD  # modulo 2^64
+    word = rest >> np.uint64(64 - WORDS)
     bits = np.zeros_like(keys)
     for _ in range(BITS):
         bits |= np.uint64(1) << (rest & np.uint64(63))
