@@ -51,7 +51,8 @@ def backlog(place: Place, load: Load, say: Say) -> Iterator[Backlog]:
 def ours(waiting: Backlog, keys: int = 0) -> Sample:
     """`keys`: of calls that were counted before."""
     with waiting.place.installation(waiting.topic) as installation:
-        remember(installation, keys)
+        if keys:
+            remember(installation, keys)
         worker = installation.start("worker")
         progress = Progress(installation)
         sample = measured(waiting.place.meter(worker.pid), progress, until=waiting.records)
@@ -63,7 +64,7 @@ def remember(installation: Installation, keys: int) -> None:
     """As if so many calls had been counted, as many on each day; today's since midnight."""
     today = dt.datetime.now(dt.UTC).date()
     with psycopg.connect(installation.dsn, autocommit=True) as connection:
-        for days in range(DAYS if keys else 0):
+        for days in range(DAYS):
             of_day = {"day": today - dt.timedelta(days=days), "keys": keys // DAYS}
             connection.execute("SELECT create_key_day(%(day)s)", of_day)
             connection.execute(_REMEMBER, of_day)

@@ -42,17 +42,20 @@ class Late(AssertionError):
 
 def wait_until(condition: Callable[[], object], *, within_s: float, what: str) -> None:
     """Look again and again, until `condition` holds; Late that names `what` when the time is over."""
+    for _ in looks(within_s):
+        if condition():
+            return
+    raise Late(f"after {within_s} s still not: {what}")
+
+
+def looks(within_s: float) -> Iterator[None]:
+    """Each time that it is to be looked, until the time is over. The longer it was waited, the more seldom: no look is
+    late by more than a twentieth of the time."""
     began_s = time.monotonic()
-    while not condition():
-        waited_s = time.monotonic() - began_s
-        if waited_s > within_s:
-            raise Late(f"after {within_s} s still not: {what}")
-        time.sleep(look_again_in_s(waited_s))
-
-
-def look_again_in_s(waited_s: float) -> float:
-    """The longer it was waited, the more seldom: no look is late by more than a twentieth of the time."""
-    return min(max(waited_s / 20, LOOK_EVERY_S), LOOK_SELDOM_S)
+    yield
+    while (waited_s := time.monotonic() - began_s) <= within_s:
+        time.sleep(min(max(waited_s / 20, LOOK_EVERY_S), LOOK_SELDOM_S))
+        yield
 
 
 def assert_in_time(took_s: float, within_s: float) -> None:
@@ -216,13 +219,12 @@ class Installation:
     def wait_until_counted(self, within_s: float = 30) -> stored.Counters:
         """Until every record that is on the topic now is accounted for; one that was given up may still come later."""
         ends = self.end_offsets(self.topic)
-        began_s = time.monotonic()
-        while any((counted := self.next_offsets()).get(partition, 0) < end for partition, end in ends.items()):
-            waited_s = time.monotonic() - began_s
-            if waited_s > within_s:
-                raise Late(f"after {within_s} s the log ends at {ends}, counted up to {counted}")
-            time.sleep(look_again_in_s(waited_s))
-        return stored.counters(self.dsn, self.topic)
+        counted: dict[int, int] = {}
+        for _ in looks(within_s):
+            counted = self.next_offsets()
+            if all(counted.get(partition, 0) >= end for partition, end in ends.items()):
+                return stored.counters(self.dsn, self.topic)
+        raise Late(f"after {within_s} s the log ends at {ends}, counted up to {counted}")
 
     def wait_until_counting(self, within_s: float = 30) -> None:
         """Until records of every partition are counted that come after this moment: somebody must produce them."""

@@ -106,9 +106,7 @@ class Consumer:
         if self._callback_error is not None:
             raise self._callback_error
         events = [message for message in messages if message.error() is not None]
-        if not events:
-            return Reading(messages)
-        records = [message for message in messages if message.error() is None]
+        records = [message for message in messages if message.error() is None] if events else messages
         return Reading(records, self._ends(events))
 
     def pause(self, partitions: Iterable[int]) -> None:

@@ -50,6 +50,14 @@ async def greeted(listening: socket.socket) -> bytes:
         return await asyncio.wait_for(reader.read(), WITHIN_S)
 
 
+async def taken(listening: socket.socket, protocol: type[asyncio.Protocol]) -> bytes:
+    """What one client hears of an acceptor that is there for it alone."""
+    acceptor = Acceptor(listening, protocol)
+    greeting = await greeted(listening)
+    acceptor.close()
+    return greeting
+
+
 def test_many_are_taken_in_a_turn_and_not_more_as_others_wait(listening: socket.socket) -> None:
     made: list[Greeter] = []
 
@@ -81,13 +89,8 @@ def test_answers_are_sent_without_delay(listening: socket.socket) -> None:
             no_delay.append(bool(taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
             super().connection_made(transport)
 
-    async def meet() -> None:
-        acceptor = Acceptor(listening, Telling)
-        await greeted(listening)
-        acceptor.close()
-
     no_delay: list[bool] = []
-    uvloop.run(meet())
+    uvloop.run(taken(listening, Telling))
     assert no_delay == [True]
 
 
@@ -106,14 +109,8 @@ def test_two_share_a_socket_and_neither_waits_for_what_the_other_took(listening:
 def test_without_descriptors_it_rests_says_so_once_and_takes_who_has_waited(listening: Refusing) -> None:
     listening.errors = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS)
 
-    async def meet() -> bytes:
-        acceptor = Acceptor(listening, Greeter)
-        greeting = await greeted(listening)
-        acceptor.close()
-        return greeting
-
     with capture_logs() as logs:
-        assert uvloop.run(meet()) == b"hello"
+        assert uvloop.run(taken(listening, Greeter)) == b"hello"
     assert [entry["error"] for entry in logs] == [os.strerror(errno.EMFILE)]
     assert listening.asked == 5  # three in vain, the connection, and that there are no more: no turn was for nothing
 
@@ -121,14 +118,8 @@ def test_without_descriptors_it_rests_says_so_once_and_takes_who_has_waited(list
 def test_a_client_that_left_before_it_was_taken_is_passed_over(listening: Refusing) -> None:
     listening.errors = (errno.ECONNABORTED,)
 
-    async def meet() -> bytes:
-        acceptor = Acceptor(listening, Greeter)
-        greeting = await greeted(listening)
-        acceptor.close()
-        return greeting
-
     with capture_logs() as logs:
-        assert uvloop.run(meet()) == b"hello"
+        assert uvloop.run(taken(listening, Greeter)) == b"hello"
     assert logs == []
 
 
