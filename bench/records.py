@@ -22,7 +22,9 @@ from tests.factories import uuid7
 
 TAILS: Final = 256
 RECENT: Final = 10_000  # a repeat is one of so many calls before it
-AGE_MS: Final = 3_600_000  # calls ended within the last hour
+PER_S: Final = 1000  # so many calls ended in each second of the log's past
+LASTED_S: Final = 10.0  # between the time in a call's id, when it began, and its end: exponential, this in the mean
+SCATTERED_MS: Final = 3_600_000
 HORIZON_DAYS: Final = 35
 LINGER_MS: Final = 20
 MAX_BYTES: Final = 8 * 2**20
@@ -34,7 +36,8 @@ CHUNK: Final = 100
 @dataclass(frozen=True, slots=True)
 class Load:
     """`size`: bytes of a value, filled up by `output`, or more where the models need it. `repeats`, `hot`: shares of
-    the records that repeat a call, and of the calls that belong to one project."""
+    the records that repeat a call, and of the calls that belong to one project. The calls end one after the other, the
+    last one now; `scattered`: at any time of the last hour."""
 
     events: int
     size: int = 150
@@ -42,6 +45,7 @@ class Load:
     repeats: float = 0.01
     models: int = 1
     hot: float = 0.0
+    scattered: bool = False
 
     def records(self, seed: int = 1) -> Iterator[tuple[bytes, bytes, bool]]:
         """Key, value, and whether the call is new."""
@@ -49,14 +53,16 @@ class Load:
         now_ms = time.time_ns() // 1_000_000
         tails = [self._tail(r, now_ms) for _ in range(TAILS)]
         recent: deque[tuple[bytes, bytes]] = deque(maxlen=RECENT)
-        for _ in range(self.events):
+        for number in range(self.events):
             if recent and r.random() < self.repeats:
                 yield (*recent[r.randrange(len(recent))], False)
                 continue
             project = 0 if r.random() < self.hot else r.randrange(self.projects)
-            ended_ms = now_ms - r.randrange(AGE_MS)
+            age_ms = r.randrange(SCATTERED_MS) if self.scattered else (self.events - number) * 1000 // PER_S
+            ended_ms = now_ms - age_ms
+            began_ms = ended_ms - int(r.expovariate(1 / LASTED_S) * 1000)
             key = _project(project)
-            head = _head(key.decode(), uuid7(r.getrandbits(59), ended_ms), ended_ms * 1000)
+            head = _head(key.decode(), uuid7(r.getrandbits(59), began_ms), ended_ms * 1000)
             recent.append((key, head + tails[r.randrange(TAILS)]))
             yield (*recent[-1], True)
 

@@ -34,6 +34,7 @@ CASES: Final = (
     Case("the same, two processes", BASE, count=backlog.ours_by_two, beside={}),
     Case("1.1 KB", replace(BASE, size=1100)),
     Case("100,000 projects", replace(BASE, projects=100_000)),
+    Case("an hour's calls in no order", replace(BASE, scattered=True)),
     Case("5 % repeats", replace(BASE, repeats=0.05)),
     Case("10 models a call", replace(BASE, models=10)),
     Case("80 % of one project", replace(BASE, hot=0.8)),

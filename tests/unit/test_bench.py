@@ -14,13 +14,13 @@ from random import Random
 
 import pytest
 
-from bench import guard, profile, report
+from bench import guard, profile, records, report
 from bench.meter import Meter, measured
 from bench.posts import Plan, Sender, body
 from bench.records import HORIZON_DAYS, Load
 from bench.report import Result, Section
 from bench.sizing import Costs, size
-from processor.calls import parse_call_end
+from processor.calls import id_time_ms, parse_call_end
 from processor.codec.rows import decode
 from tests.running_door import running
 
@@ -98,14 +98,25 @@ def test_a_section_replaces_only_that_of_its_title_and_is_read_back_as_it_was(tm
 
 def test_records_are_what_the_door_would_write_with_the_stated_repeats_and_sizes() -> None:
     load = Load(4000, size=1100, projects=7, repeats=0.25, models=3, hot=0.5)
-    records = list(load.records())
-    calls = {(call.project_id, call.id) for call in (decode(value).end for _, value, _ in records)}
-    assert len(calls) == sum(is_new for *_, is_new in records)
-    assert 0.2 < 1 - len(calls) / len(records) < 0.3
+    written = list(load.records())
+    calls = {(call.project_id, call.id) for call in (decode(value).end for _, value, _ in written)}
+    assert len(calls) == sum(is_new for *_, is_new in written)
+    assert 0.2 < 1 - len(calls) / len(written) < 0.3
     projects = Counter(project for project, _ in calls)
     assert 0.5 < max(projects.values()) / len(calls) < 0.65
-    assert all(abs(len(value) - load.size) < 8 for _, value, _ in records)
-    assert all(decode(value).end.project_id.encode() == key for key, value, _ in records[:100])
+    assert all(abs(len(value) - load.size) < 8 for _, value, _ in written)
+    assert all(decode(value).end.project_id.encode() == key for key, value, _ in written[:100])
+
+
+def test_calls_end_in_the_order_of_the_log_unless_they_are_scattered_over_an_hour() -> None:
+    for load in (Load(4000, repeats=0), Load(4000, repeats=0, scattered=True)):
+        calls = [decode(value).end for _, value, _ in load.records()]
+        ends_s = [call.ended_at.timestamp() for call in calls]
+        lasted_s = [end_s - (id_time_ms(call.id) or 0) / 1000 for end_s, call in zip(ends_s, calls, strict=True)]
+        assert min(lasted_s) >= 0
+        assert 0.9 < sum(lasted_s) / len(lasted_s) / records.LASTED_S < 1.1
+        assert (ends_s == sorted(ends_s)) != load.scattered
+        assert max(ends_s) - min(ends_s) == pytest.approx(3600 if load.scattered else 4000 / records.PER_S, rel=0.01)
 
 
 def test_bodies_are_valid_calls_of_the_stated_size() -> None:
