@@ -11,8 +11,9 @@ demo: $(VENV)/.embedded
 	@$(BIN)/call-processor demo $(ARGS)
 
 # In three processes, each with servers of its own, as most tests wait; a file's tests stay together, the longest files begin.
+# Bytecode is kept, even where the environment says otherwise: each process that a test starts would compile it again.
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -m "not long and not ops and not image" --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not long and not ops and not image" --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What needs Debian packages, or root on Linux.
 test-ops: $(VENV)/.dev

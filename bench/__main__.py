@@ -18,8 +18,8 @@ from bench.report import Result, Say, Section
 
 Scenarios = Callable[[Place, Say], list[Result]]
 SECTIONS: Final[Mapping[str, tuple[str, Scenarios]]] = {
-    "worker": ("Worker", worker.measure),
-    "door": ("Door", door.measure),
+    "worker": (worker.TITLE, worker.measure),
+    "door": (door.TITLE, door.measure),
     "end-to-end": ("End to end", end_to_end.measure),
 }
 LARGE: Final = ("Worker, large", worker.measure_large)
@@ -60,7 +60,7 @@ def main(
             )  # fmt: skip
             say(f"{title}: written to {report.DOCUMENT.name} and {report.RESULTS.name}")
     sections = report.load()
-    if {SECTIONS["worker"][0], SECTIONS["door"][0]} <= sections.keys():
+    if {worker.TITLE, door.TITLE} <= sections.keys():
         sizing.write(sections)
 
 

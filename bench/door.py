@@ -14,6 +14,7 @@ from bench.report import Result, Say, line
 from bench.server import KEY, Server, door, echo, fastapi, finish, post, posted, seconds, spans, start
 from tests.stack import wait_until
 
+TITLE: Final = "Door"
 RUNS: Final = 5
 AWAY_RUNS: Final = 5
 MANY: Final = 1000  # connections where the load is given, so that one is idle when a request is due

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import door, worker
-from bench.report import Section
+from bench.report import Result, Section
 from tests.chaos.document import put
 
 DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "runbook.md"
@@ -36,8 +36,7 @@ class Costs:
 
 
 def costs(sections: Mapping[str, Section]) -> Costs:
-    measured = {result.scenario: result for section in sections.values() for result in section.results}
-    base, posted = measured[worker.CASES[0].name], measured[door.AT_64]
+    base, posted = _of(sections[worker.TITLE], worker.CASES[0].name), _of(sections[door.TITLE], door.AT_64)
     return Costs(
         door_us=posted.median("door us"),
         worker_us=base.median("worker us"),
@@ -46,6 +45,10 @@ def costs(sections: Mapping[str, Section]) -> Costs:
         worker_per_s=base.median("events/s"),
         key_bytes=base.median("bytes a call"),
     )
+
+
+def _of(section: Section, scenario: str) -> Result:
+    return next(result for result in section.results if result.scenario == scenario)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from bench.place import Place
 from bench.records import Load
 from bench.report import Result, Say, line
 
+TITLE: Final = "Worker"
 RAW, NAIVE, QUIX = "raw consume()", "a naive row loop", "Quix Streams, exactly once"
 
 
