@@ -15,6 +15,7 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _KINDS: Final = (CallKind.LEAF, CallKind.ROLLUP, CallKind.UNSTATED)
 _OUTCOMES: Final = (Outcome.SUCCESS, Outcome.DESCENDANT_ERROR, Outcome.ERROR)
+_NARROW: Final = 1 << 16
 _DENSE: Final = 4_000_000  # cells of a table of counts that is cheaper than sorting
 
 
@@ -130,7 +131,9 @@ class ColumnCalls:
         order, keys, firsts = self._grouped(call[chosen], entries.name[chosen], entries.names)
         if not len(keys):
             return {}
-        sums = np.add.reduceat(entries.numbers[:, chosen[order]], firsts, axis=1)
+        sums = np.zeros((len(entries.numbers), len(keys)), np.int64)
+        stated = entries.numbers.any(axis=1)  # few of the eight counts are
+        sums[stated] = np.add.reduceat(entries.numbers[stated][:, chosen[order]], firsts, axis=1)
         if with_calls:
             sums = np.vstack([np.diff(np.append(firsts, len(order))), sums])
         return dict(zip(keys, map(tuple, sums.T.tolist()), strict=True))
@@ -145,7 +148,7 @@ class ColumnCalls:
         if not len(call):
             return call, [], call
         word = (self._place[call] * len(names) + name) * len(_KINDS) + self._kind[call]
-        order = np.argsort(word, kind="stable")
+        order = np.argsort(_narrow(word), kind="stable")
         word = word[order]
         (firsts,) = np.nonzero(np.append(True, word[1:] != word[:-1]))
         rest, kind = np.divmod(word[firsts], len(_KINDS))
@@ -173,6 +176,11 @@ def _places(columns: CallColumns, hour: Ints) -> tuple[list[tuple[str, int]], In
     project, since = np.divmod(pairs, hours)
     places = [(columns.projects[p], first_hour + h) for p, h in zip(project.tolist(), since.tolist(), strict=True)]
     return places, place
+
+
+def _narrow(words: Ints) -> Ints | np.ndarray[Any, np.dtype[np.uint16]]:
+    """As 16 bits if they fit: those are sorted without comparing them, five times as fast."""
+    return words.astype(np.uint16) if words.max(initial=0) < _NARROW else words
 
 
 def _hashes(texts: Sequence[str]) -> Words:
