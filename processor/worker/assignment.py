@@ -128,17 +128,18 @@ class Assignment:
             owned = self.owned.get(partition)
             if owned is not None and owned.buffer.accept_end(end) is Contiguity.HOLE:
                 holes.add(partition)
-        return {partition: self.owned[partition].buffer.read_again() for partition in holes}
+        return self.read_again(holes)
 
-    def read_again(self) -> dict[int, int]:
-        """By partition the offset behind what is buffered, from which to read again."""
-        return {partition: owned.buffer.read_again() for partition, owned in self.owned.items()}
+    def read_again(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Of those that are ours the offset behind what is buffered, from which to read again."""
+        ours = self.owned.keys() & set(partitions)
+        return {partition: self.owned[partition].buffer.read_again() for partition in ours}
 
     def forget_buffers(self) -> dict[int, int]:
         """Drop what was buffered; by partition the offset to read again from."""
         for owned in self.owned.values():
             owned.buffer = PartitionBuffer(owned.checkpoint.next_offset)
-        return {partition: owned.buffer.expected for partition, owned in self.owned.items()}
+        return self.read_again(self.owned)
 
     def unwritten(self) -> int:
         """Offsets read, and passed as gaps, that the sink does not have yet."""

@@ -88,6 +88,7 @@ class Worker:
     _try_at_s: float = 0.0
     _compare_at_s: float = 0.0
     _oldest_s: float | None = None  # since when something is buffered
+    _unsought: set[int] = field(default_factory=set)  # partitions that could not be sought where they are read again
 
     def __post_init__(self) -> None:
         self.last_turn_s = self.clock()  # who asks before the first turn must not take us for stuck
@@ -119,10 +120,11 @@ class Worker:
     # reading
 
     def _read(self) -> None:
+        self._read_again({})
         room = self.limits.batch_max_records - self.assignment.unwritten()
         read, self._ahead = self._ahead, None
         if read is not None and read.reading is not None and len(read.reading.records) > room:  # the sink did not write
-            self._read_again(self.assignment.read_again())
+            self._read_again(self.assignment.read_again(self.assignment.owned))
             read = None
         if read is None:
             read = self._ask(max(1, room), self._patience_s())
@@ -149,10 +151,16 @@ class Worker:
             return _Read(began_s, None)
 
     def _read_again(self, offsets: Mapping[int, int]) -> None:
-        try:
-            self.reader.seek(offsets)
-        except Unavailable as error:  # the next record shows the same hole, and it is sought again
-            log.warning("seek failed", error=str(error))
+        """And what could not be sought before: at the end of a log no record comes that would show the hole again."""
+        unsought = set()
+        for partition, offset in {**self.assignment.read_again(self._unsought), **offsets}.items():
+            try:
+                self.reader.seek({partition: offset})
+            except Unavailable as error:
+                unsought.add(partition)
+                if partition not in self._unsought:
+                    log.warning("seek failed: it is tried again in each turn", partition=partition, error=str(error))
+        self._unsought = unsought
 
     def _patience_s(self) -> float:
         if self._oldest_s is None or self.failures:

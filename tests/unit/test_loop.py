@@ -51,6 +51,7 @@ class FakeLog:
     reading: set[int] = field(default_factory=set)
     mirrored: dict[int, int] = field(default_factory=dict)
     fail_at: set[int] = field(default_factory=set)
+    seeks_that_fail: int = 0
     lose: set[int] = field(default_factory=set)  # offsets that are not handed over the first time
     gap_at_end: dict[int, int] = field(default_factory=dict)
     stalled: set[int] = field(default_factory=set)  # sought while paused: librdkafka fetches a second after `resume`
@@ -90,6 +91,9 @@ class FakeLog:
         self.reading |= set(partitions)
 
     def seek(self, offsets: Mapping[int, int]) -> None:
+        if self.seeks_that_fail:
+            self.seeks_that_fail -= 1
+            raise Unavailable("told to fail")
         self.positions.update(offsets)
         self.stalled |= offsets.keys() - self.reading
 
@@ -395,6 +399,30 @@ def test_a_record_that_the_client_loses_at_the_end_of_the_log_is_read_again_neve
     bench.turn(5)
     bench.assert_counted_exactly()
     assert bench.sink.checkpoints[0].gap_offsets == 0
+
+
+def test_what_cannot_be_sought_at_the_end_of_a_log_is_sought_in_the_next_turn() -> None:
+    bench = Bench(FakeLog({0: [record(n) for n in range(3)], 1: [record(n, of=1) for n in range(3)]}))
+    bench.turn()
+    bench.log.lose, bench.log.seeks_that_fail = {1}, 2  # once read to its end, a log says nothing more by itself
+    bench.turn(5)
+    assert bench.log.seeks_that_fail == 0
+    bench.assert_counted_exactly()
+
+
+def test_a_partition_that_could_not_be_sought_and_went_is_not_sought() -> None:
+    bench = Bench(log_of(0, 1, 2))
+    bench.turn()
+    bench.log.lose, bench.log.seeks_that_fail = {1}, 1
+    bench.turn()
+    bench.worker.assignment.revoked([0])
+    bench.log.pause([0])
+    bench.log.positions.clear()
+    bench.turn()
+    assert bench.log.positions == {}
+    bench.worker.assignment.assigned([0])
+    bench.turn(3)
+    bench.assert_counted_exactly()
 
 
 def test_a_gap_at_the_end_of_one_partition_does_not_hinder_the_search_for_a_record_that_cannot_be_stored() -> None:
