@@ -114,6 +114,10 @@ class PartitionBuffer:
         self._ahead = None
         return self.expected
 
+    def forget_gaps(self) -> None:
+        """It could not be read again: what comes behind a hole is no second look at it."""
+        self._seen.clear()
+
     def _reach(self, offset: int) -> Contiguity:
         if self._ahead is None:
             if offset < self.expected:

@@ -131,7 +131,7 @@ class Assignment:
         return self.read_again(holes)
 
     def read_again(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Of those that are ours the offset behind what is buffered, from which to read again."""
+        """Of those that are ours the offset behind what is buffered: what comes from there is not behind a hole."""
         ours = self.owned.keys() & set(partitions)
         return {partition: self.owned[partition].buffer.read_again() for partition in ours}
 

@@ -88,7 +88,7 @@ class Worker:
     _try_at_s: float = 0.0
     _compare_at_s: float = 0.0
     _oldest_s: float | None = None  # since when something is buffered
-    _unsought: set[int] = field(default_factory=set)  # partitions that could not be sought where they are read again
+    _unsought: set[int] = field(default_factory=set)  # partitions whose last seek was refused
 
     def __post_init__(self) -> None:
         self.last_turn_s = self.clock()  # who asks before the first turn must not take us for stuck
@@ -120,7 +120,6 @@ class Worker:
     # reading
 
     def _read(self) -> None:
-        self._read_again({})
         room = self.limits.batch_max_records - self.assignment.unwritten()
         read, self._ahead = self._ahead, None
         if read is not None and read.reading is not None and len(read.reading.records) > room:  # the sink did not write
@@ -151,13 +150,17 @@ class Worker:
             return _Read(began_s, None)
 
     def _read_again(self, offsets: Mapping[int, int]) -> None:
-        """And what could not be sought before: at the end of a log no record comes that would show the hole again."""
+        """And what could not be sought in the last turn: no record may come that would show the hole again.
+
+        Each by itself: one that is just going must not keep the others.
+        """
         unsought = set()
         for partition, offset in {**self.assignment.read_again(self._unsought), **offsets}.items():
             try:
                 self.reader.seek({partition: offset})
             except Unavailable as error:
                 unsought.add(partition)
+                self.assignment.owned[partition].buffer.forget_gaps()
                 if partition not in self._unsought:
                     log.warning("seek failed: it is tried again in each turn", partition=partition, error=str(error))
         self._unsought = unsought

@@ -43,6 +43,17 @@ def test_only_the_same_hole_found_again_is_a_gap_of_the_log() -> None:
     assert (gap_of(buffer), buffer.expected) == (2, 14)
 
 
+def test_a_hole_that_could_not_be_read_again_counts_as_not_seen() -> None:
+    buffer = buffer_with(10)
+    for _ in range(3):
+        assert buffer.accept(FakeRecord(13)) is Contiguity.HOLE
+        assert buffer.read_again() == 11
+        buffer.forget_gaps()
+    assert buffer.accept(FakeRecord(13)) is Contiguity.HOLE
+    buffer.read_again()
+    assert buffer.accept(FakeRecord(13)) is Contiguity.TAKEN
+
+
 def test_behind_a_hole_nothing_is_taken_and_more_gaps_are_seen_for_the_first_time() -> None:
     buffer = buffer_with(10)
     for offset in (13, 14, 17, 18):

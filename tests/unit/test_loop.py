@@ -54,6 +54,7 @@ class FakeLog:
     seeks_that_fail: int = 0
     lose: set[int] = field(default_factory=set)  # offsets that are not handed over the first time
     gap_at_end: dict[int, int] = field(default_factory=dict)
+    told_ends: dict[int, int] = field(default_factory=dict)
     stalled: set[int] = field(default_factory=set)  # sought while paused: librdkafka fetches a second after `resume`
     on_read: Callable[[int], None] = lambda _: None  # told the number of each read: the group's callbacks come in it
     reads: int = 0
@@ -70,8 +71,14 @@ class FakeLog:
     def _ends_reached(self) -> dict[int, int]:
         """As the client does: told once, and again after a seek."""
         ends = {partition: end for partition, (_, end) in self.log_bounds(self.reading).items()}
-        reached = {p: end for p, end in ends.items() if end - self.gap_at_end.get(p, 0) <= self.positions[p] <= end}
-        self.positions.update({partition: end + 1 for partition, end in reached.items()})
+        reached = {
+            partition: end
+            for partition, end in ends.items()
+            if end - self.gap_at_end.get(partition, 0) <= self.positions[partition]
+            and self.told_ends.get(partition) != end
+        }
+        self.positions.update(reached)
+        self.told_ends.update(reached)
         return reached
 
     def _next(self) -> Iterator[FakeRecord]:
@@ -95,6 +102,8 @@ class FakeLog:
             self.seeks_that_fail -= 1
             raise Unavailable("told to fail")
         self.positions.update(offsets)
+        for partition in offsets:
+            self.told_ends.pop(partition, None)
         self.stalled |= offsets.keys() - self.reading
 
     def log_bounds(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
@@ -408,6 +417,25 @@ def test_what_cannot_be_sought_at_the_end_of_a_log_is_sought_in_the_next_turn() 
     bench.turn(5)
     assert bench.log.seeks_that_fail == 0
     bench.assert_counted_exactly()
+
+
+def test_a_hole_that_could_not_be_sought_is_no_gap_when_a_reading_of_before_shows_it_again() -> None:
+    bench = Bench(FakeLog({0: [record(n) for n in range(5)], 1: [record(0, of=1)]}))
+    bench.turn(2)
+    bench.log.partitions[0] += [record(n) for n in (5, 6, 7)]
+    bench.log.partitions[1].append(record(1, of=1))
+    bench.log.lose, bench.log.seeks_that_fail = {5, 6, 7}, 1
+    writes = bench.sink.writes
+
+    def one_more(read: int) -> None:
+        if bench.sink.writes > writes:
+            bench.log.on_read = lambda _: None
+            bench.log.partitions[0].append(record(8))
+
+    bench.log.on_read = one_more
+    bench.turn(6)
+    bench.assert_counted_exactly()
+    assert bench.sink.checkpoints[0].gap_offsets == 0
 
 
 def test_a_partition_that_could_not_be_sought_and_went_is_not_sought() -> None:
