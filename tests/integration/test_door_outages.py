@@ -72,6 +72,7 @@ def frozen(kafka: EmbeddedKafka) -> Iterator[None]:
     pid = kafka.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)  # the last of its threads stands
     try:
         yield
     finally:
