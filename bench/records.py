@@ -36,8 +36,8 @@ CHUNK: Final = 100
 @dataclass(frozen=True, slots=True)
 class Load:
     """`size`: bytes of a value, filled up by `output`, or more where the models need it. `repeats`, `hot`: shares of
-    the records that repeat a call, and of the calls that belong to one project. The calls end one after the other, the
-    last one now; `scattered`: at any time of the last hour."""
+    the records that repeat a call, and of the calls that belong to one project. The calls end one after the other,
+    PER_S in a second, the last one now; `scattered`: at any time of the last hour."""
 
     events: int
     size: int = 150

@@ -48,7 +48,7 @@ def costs(sections: Mapping[str, Section]) -> Costs:
 
 
 def _of(section: Section, scenario: str) -> Result:
-    return next(result for result in section.results if result.scenario == scenario)
+    return {result.scenario: result for result in section.results}[scenario]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
+import pytest
 
 from processor.calls import USAGE_FIELDS
 from processor.counting.columns import CallColumns, ColumnCalls, Entries
@@ -98,3 +99,32 @@ def test_columns_group_rightly_however_many_names_there_are_and_however_far_apar
         (f"name-{project}", time // 3_600_000_000, f"name-{model}", CallKind.LEAF): (1, *(5,) * len(USAGE_FIELDS))
         for project, time, model in zip(projects, ended_at_us, models, strict=True)
     }
+
+
+@pytest.mark.parametrize("models", [0, 1, 146, 147])  # of 149 projects: 147 need more than 16 bits
+def test_columns_count_what_rows_count_however_many_models_there_are(models: int) -> None:
+    calls = [
+        counted(f"call-{n}", project_id=f"project-{n:03}", usage={f"model-{n % models:03}": n} if models else {})
+        for n in range(149)
+    ]
+    one_each = np.arange(len(calls) + 1)
+    usage = np.array([counts for call in calls for _, counts in call.usage], np.int64).reshape(-1, len(USAGE_FIELDS))
+    columns = CallColumns(
+        project=one_each[:-1],
+        projects=[call.project_id for call in calls],
+        ids=[call.id for call in calls],
+        id_times_ms=one_each[:-1],
+        ended_at_us=np.full(len(calls), NOON_US),
+        failed=np.zeros(len(calls), np.bool_),
+        usage=Entries(
+            one_each if models else one_each * 0,
+            one_each[:-1] % models if models else one_each[:0],
+            [f"model-{n:03}" for n in range(models)],
+            usage.T,
+        ),
+        statuses=Entries(
+            one_each * 2, np.tile([0, 1], len(calls)), ["success", "error"], np.tile([[1, 0]], len(calls))
+        ),
+    )
+    found = ColumnCalls(columns, one_each[:-1], partitions=one_each, offsets=one_each, record_times_ms=one_each)
+    assert found.fold(set()) == fold(calls)
