@@ -165,13 +165,12 @@ class SinkMachine(RuleBasedStateMachine):
             self.settle(process, fenced.stored)
         except Unavailable:
             if fate == "breaks off behind":
-                self.committed(batch)
+                self.committed(batch, fits)
             if dies:
                 process.sink.close()
                 self.processes[self.processes.index(process)] = Process(self.store.open())
         else:
-            assert fits, "a batch was written although a row has another epoch or another offset"
-            self.committed(batch)
+            self.committed(batch, fits)
             for partition, row in stored.items():
                 process.advance(partition, row)
 
@@ -228,7 +227,8 @@ class SinkMachine(RuleBasedStateMachine):
             return self.store.breaks_before_commit(step)
         return self.store.breaks_after_commit() if fate == "breaks off behind" else nullcontext()
 
-    def committed(self, batch: Batch) -> None:
+    def committed(self, batch: Batch, fits: bool) -> None:
+        assert fits, "a batch was written although a row has another epoch or another offset"
         for span in batch.spans:
             self.truth.rows[span.partition] = span.epoch, span.end
             self.truth.committed += filter(None, self.log[span.partition][span.start : span.end])
