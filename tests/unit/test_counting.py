@@ -102,9 +102,10 @@ def test_columns_group_rightly_however_many_names_there_are_and_however_far_apar
 
 
 @pytest.mark.parametrize("models", [0, 1, 146, 147])  # of 149 projects: 147 need more than 16 bits
-def test_columns_count_what_rows_count_however_many_models_there_are(models: int) -> None:
+@pytest.mark.parametrize("tokens", [0, 7])
+def test_columns_count_what_rows_count_however_many_models_there_are(models: int, tokens: int) -> None:
     calls = [
-        counted(f"call-{n}", project_id=f"project-{n:03}", usage={f"model-{n % models:03}": n} if models else {})
+        counted(f"call-{n}", project_id=f"project-{n:03}", usage={f"model-{n % models:03}": tokens} if models else {})
         for n in range(149)
     ]
     one_each = np.arange(len(calls) + 1)
