@@ -4,6 +4,7 @@ Every test gets its own topics and its own database schema, so that tests share 
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +57,19 @@ def looks(within_s: float) -> Iterator[None]:
     while (waited_s := time.monotonic() - began_s) <= within_s:
         time.sleep(min(max(waited_s / 20, LOOK_EVERY_S), LOOK_SELDOM_S))
         yield
+
+
+@contextmanager
+def frozen(process: child.Child) -> Iterator[None]:
+    """Its connections stay open, new ones are accepted by the system, and nobody answers."""
+    pid = process.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)  # the last of its threads stands
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def assert_in_time(took_s: float, within_s: float) -> None:

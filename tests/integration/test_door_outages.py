@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import signal
 import socket
 import sys
 import time
@@ -11,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import quantiles
@@ -33,7 +31,16 @@ from processor.kafka.topics import MIB, Topics, TopicSpec
 from tests.fuzz.campaign import rss
 from tests.group import metric
 from tests.posting import Answer, Client, Load, post, published, wait_until_it_answers
-from tests.stack import Installation, Process, Servers, assert_in_time, http_status, wait_until, wait_until_ready
+from tests.stack import (
+    Installation,
+    Process,
+    Servers,
+    assert_in_time,
+    frozen,
+    http_status,
+    wait_until,
+    wait_until_ready,
+)
 
 pytestmark = pytest.mark.stack
 
@@ -64,19 +71,6 @@ def suffering(kafka: EmbeddedKafka, tmp_path: Path) -> Iterator[Installation]:
 def make_topic(installation: Installation) -> None:
     topics = Topics({"bootstrap.servers": installation.servers.bootstrap_servers})
     topics.create(TopicSpec(installation.topic, PARTITIONS, 1, retention_days=7, max_message_bytes=8 * MIB))
-
-
-@contextmanager
-def frozen(kafka: EmbeddedKafka) -> Iterator[None]:
-    """Its connections stay open, new ones are accepted by the system, and nobody answers."""
-    pid = kafka.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, pid, os.WSTOPPED)  # the last of its threads stands
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 # The broker

@@ -1,7 +1,5 @@
 """The log is away, or not as it was: what can go on goes on, and what cannot be right stops with one sentence."""
 
-import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,7 +20,7 @@ from tests.laws import assert_each_call_counted_once, assert_totals_equal
 from tests.parallel import beside_others
 from tests.produce import Calls
 from tests.second_node import NODE, second_node
-from tests.stack import PARTITIONS, Installation, Process, http_status, installed, wait_until
+from tests.stack import PARTITIONS, Installation, Process, frozen, http_status, installed, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 ANSWER_S: Final = 10.0
@@ -209,11 +207,9 @@ def test_records_that_are_deleted_in_front_of_a_running_worker_stop_it(installat
     worker = installation.start_worker()
     calls.produce(100)
     installation.wait_until_counted()
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGSTOP)
-    calls.produce(100)
-    delete_records(installation)
-    os.kill(worker.pid, signal.SIGCONT)
+    with frozen(worker):
+        calls.produce(100)
+        delete_records(installation)
     assert "records may be lost" in refusal(worker)
 
 

@@ -1,12 +1,9 @@
 """A worker that dies, or freezes for longer than its session: others go on soon, and what it does late does no harm."""
 
-import os
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +21,7 @@ from tests.stack import (
     Process,
     Servers,
     assert_in_time,
+    frozen,
     http_status,
     wait_until,
     wait_until_ready,
@@ -179,16 +177,6 @@ def start_frozen_worker(installation: Installation, stops: tuple[str, Path], set
     worker.launch()
     installation.processes.append(worker)
     return worker
-
-
-@contextmanager
-def frozen(process: Process) -> Iterator[None]:
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
 
 
 def wait_until_both_own(installation: Installation) -> None:
